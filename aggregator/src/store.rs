@@ -1,0 +1,200 @@
+//! What the aggregator must not forget: the store's verbs. §8
+//!
+//! Five verbs carry a round ([`Store::standing`], [`Store::load`], [`Store::admit`],
+//! [`Store::fence`], [`Store::commit`]); the rest open rounds and read what was fixed. Phases and
+//! statements are opaque bytes here. Every guard is a WHERE or a primary key, correct at READ
+//! COMMITTED; every verb may be repeated after an ambiguous answer. `sql` implements it for
+//! SQLite and PostgreSQL; the tests hold a twin in memory.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+
+use veilsum_crypto::ids::{ClientId, Digest, RoundId, TaskId, Timestamp};
+use veilsum_crypto::server::{Accepted, Admitted, Effect, PhaseKind, Received, StatementKind};
+
+pub mod engine;
+pub mod seal;
+pub mod sql;
+
+/// Why the store could not answer. We are at fault, never the sender.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No connection, or it broke; trying again is safe.
+    #[error("the database cannot be reached: {0}; check that it runs and that the address is right")]
+    Away(String),
+    /// The tables are of another version.
+    #[error("the database has schema version {found}, this program needs {needed}; run `veilsum migrate` with the newer of the two programs")]
+    Schema {
+        /// What the tables say (0: none).
+        found: i64,
+        /// What this program was built for.
+        needed: i64,
+    },
+    /// A row that this program wrote cannot be read back.
+    #[error("a stored row is damaged: {0}")]
+    Damaged(String),
+    /// Sealed bytes do not open under the service key.
+    #[error("a sealed row does not open: the service key is not the one that sealed it")]
+    WrongKey,
+}
+
+/// Counts commits of a round; every commit names the one it read.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Version(pub i64);
+
+/// Where an open round stands, without its state: what the watch loop polls.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Standing {
+    /// Which round.
+    pub round: RoundId,
+    /// Of which task.
+    pub task: TaskId,
+    /// Its last commit.
+    pub version: Version,
+    /// The phase it is in.
+    pub phase: PhaseKind,
+    /// When this phase opened.
+    pub opened: Timestamp,
+    /// When the last message of this phase was admitted; `opened` if none was.
+    pub last: Timestamp,
+    /// Admissions so far in this phase, over all gates.
+    pub batches: u64,
+    /// Fresh clients admitted in this phase, over all gates.
+    pub clients: u32,
+}
+
+/// A round as it was last committed.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// Of which task.
+    pub task: TaskId,
+    /// The unsigned header statement.
+    pub header: Vec<u8>,
+    /// The phase, as `Phase::encode` wrote it.
+    pub state: Vec<u8>,
+    /// The same, as SQL knows it.
+    pub phase: PhaseKind,
+    /// The commit that wrote it.
+    pub version: Version,
+    /// When the phase opened.
+    pub opened: Timestamp,
+    /// The round's log salt, §9.
+    pub salt: [u8; 32],
+}
+
+/// A task as the operator created it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TaskRow {
+    /// Its name in the protocol.
+    pub task: TaskId,
+    /// The task file, as given (TOML).
+    pub file: String,
+    /// SHA-256 of the current model.
+    pub model: Digest,
+    /// Counter of the newest round; 0 before the first.
+    pub counter: u64,
+    /// A round of this task is open now.
+    pub open: bool,
+}
+
+/// A round about to open: everything in one transaction, or nothing.
+#[derive(Clone, Debug)]
+pub struct NewRound {
+    /// First 16 bytes of the header root.
+    pub round: RoundId,
+    /// Of which task.
+    pub task: TaskId,
+    /// Exactly one above the task's newest counter, or it conflicts.
+    pub counter: u64,
+    /// The unsigned header statement.
+    pub header: Vec<u8>,
+    /// The first phase.
+    pub state: Vec<u8>,
+    /// When it opens.
+    pub opened: Timestamp,
+    /// 32 random bytes for the round's log leaves.
+    pub salt: [u8; 32],
+    /// What the round reserves, `RdpCurve` bytes, R-26.
+    pub charge: Vec<u8>,
+}
+
+/// One entry of a task's ledger.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LedgerRow {
+    /// The round's counter.
+    pub counter: u64,
+    /// `RdpCurve` bytes.
+    pub charge: Vec<u8>,
+    /// Spent (true) or only reserved.
+    pub spent: bool,
+}
+
+/// The log's head: how many leaves, and their Merkle root. §9
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LogHead {
+    /// Leaves so far.
+    pub size: u64,
+    /// RFC 6962 root over them.
+    pub root: Digest,
+}
+
+/// What became of a commit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Committed {
+    /// Written.
+    Yes,
+    /// Somebody else committed first; nothing was written.
+    Conflict,
+}
+
+/// The store's verbs. Every future is `Send`, every verb safe to repeat.
+pub trait Store: Send + Sync + 'static {
+    /// Creates a task with its first model; the same file again changes nothing, another file under one id is `Conflict`.
+    fn create_task(&self, task: TaskId, file: &str, model: &[u8], now: Timestamp) -> impl Future<Output = Result<Committed, StoreError>> + Send;
+    /// All tasks.
+    fn tasks(&self) -> impl Future<Output = Result<Vec<TaskRow>, StoreError>> + Send;
+    /// Opens a round: round, gates, header statement, log leaf, reservation. `Conflict` where another replica was first.
+    fn open_round(&self, new: &NewRound) -> impl Future<Output = Result<Committed, StoreError>> + Send;
+
+    /// Every round that is not over, one query.
+    fn standing(&self) -> impl Future<Output = Result<Vec<Standing>, StoreError>> + Send;
+    /// A round, over or not.
+    fn load(&self, round: RoundId) -> impl Future<Output = Result<Option<Loaded>, StoreError>> + Send;
+    /// Parallel; one transaction: gate, rows, mail, one partial sum. Durable when it returns. Safe to repeat.
+    /// The map has one entry for every client of `accepted`.
+    fn admit(&self, round: RoundId, phase: PhaseKind, accepted: &[Accepted], now: Timestamp) -> impl Future<Output = Result<BTreeMap<ClientId, Admitted>, StoreError>> + Send;
+    /// Writes at most one fault row per (round, phase, client).
+    fn fault(&self, round: RoundId, phase: PhaseKind, client: ClientId, rule: u8, evidence: &[u8]) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// Shuts the gates of `phase`; returns once no admission is in flight, with everything received. Safe to repeat.
+    /// `shares` is filled for Acknowledging and Unmasking, `sum` for Unmasking.
+    fn fence(&self, round: RoundId, phase: PhaseKind) -> impl Future<Output = Result<Received, StoreError>> + Send;
+    /// Optimistic: phase, effects with their log leaves, ledger, and the gates of the next phase, or nothing.
+    fn commit(&self, round: RoundId, expected: Version, phase: PhaseKind, state: &[u8], effects: &[Effect], now: Timestamp) -> impl Future<Output = Result<Committed, StoreError>> + Send;
+
+    /// The newest round of a task whose counter is above `after`: (round, unsigned header).
+    fn newest_header(&self, task: TaskId, after: u64) -> impl Future<Output = Result<Option<(RoundId, Vec<u8>)>, StoreError>> + Send;
+    /// A fixed statement: unsigned bytes and attachment.
+    fn statement(&self, round: RoundId, kind: StatementKind) -> impl Future<Output = Result<Option<(Vec<u8>, Vec<u8>)>, StoreError>> + Send;
+    /// Bodies of some clients (`None`: of all) in one phase, as long as the round is not over.
+    fn bodies(&self, round: RoundId, phase: PhaseKind, clients: Option<&[ClientId]>) -> impl Future<Output = Result<BTreeMap<ClientId, Vec<u8>>, StoreError>> + Send;
+    /// The digest of what a client sent in a phase; it outlives erasure.
+    fn digest(&self, round: RoundId, phase: PhaseKind, client: ClientId) -> impl Future<Output = Result<Option<Digest>, StoreError>> + Send;
+    /// A mailbox, in the order of dealers' ids.
+    fn mail(&self, round: RoundId, recipient: ClientId) -> impl Future<Output = Result<Vec<Vec<u8>>, StoreError>> + Send;
+    /// Model bytes by digest.
+    fn model(&self, digest: Digest) -> impl Future<Output = Result<Option<Vec<u8>>, StoreError>> + Send;
+    /// A task's charges, by counter; lapsed ones are absent.
+    fn ledger(&self, task: TaskId) -> impl Future<Output = Result<Vec<LedgerRow>, StoreError>> + Send;
+    /// The log's head.
+    fn log_head(&self) -> impl Future<Output = Result<LogHead, StoreError>> + Send;
+    /// Leaf hashes `from..to` of the log.
+    fn log_leaves(&self, from: u64, to: u64) -> impl Future<Output = Result<Vec<Digest>, StoreError>> + Send;
+    /// Faults of a round: (client, rule, evidence).
+    fn faults(&self, round: RoundId) -> impl Future<Output = Result<Vec<(ClientId, u8, Vec<u8>)>, StoreError>> + Send;
+    /// Rounds of a task with their phase, newest first, at most `limit`.
+    fn rounds(&self, task: TaskId, limit: u32) -> impl Future<Output = Result<Vec<(RoundId, u64, PhaseKind)>, StoreError>> + Send;
+    /// Deletes every row of rounds that were over before `before`, except statements, log, ledger and faults; returns how many rounds.
+    fn purge(&self, before: Timestamp) -> impl Future<Output = Result<u64, StoreError>> + Send;
+    /// The database answers and has the right schema.
+    fn ready(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
