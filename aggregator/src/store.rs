@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 
+use sha2::{Digest as _, Sha256};
 use veilsum_crypto::ids::{ClientId, Digest, RoundId, TaskId, Timestamp};
 use veilsum_crypto::server::{Accepted, Admitted, Effect, PhaseKind, Received, StatementKind};
 
@@ -33,6 +34,9 @@ pub enum StoreError {
     /// A row that this program wrote cannot be read back.
     #[error("a stored row is damaged: {0}")]
     Damaged(String),
+    /// It answers, and did not do what was asked: a full disk, a missing permission, a CHECK.
+    #[error("the database refused a statement: {0}")]
+    Refused(String),
     /// Sealed bytes do not open under the service key.
     #[error("a sealed row does not open: the service key is not the one that sealed it")]
     WrongKey,
@@ -55,9 +59,9 @@ pub struct Standing {
     pub phase: PhaseKind,
     /// When this phase opened.
     pub opened: Timestamp,
-    /// When the last message of this phase was admitted; `opened` if none was.
+    /// When the last fresh message of this phase was admitted; `opened` if none was.
     pub last: Timestamp,
-    /// Admissions so far in this phase, over all gates.
+    /// Admissions of somebody fresh so far in this phase, over all gates.
     pub batches: u64,
     /// Fresh clients admitted in this phase, over all gates.
     pub clients: u32,
@@ -138,6 +142,43 @@ pub struct LogHead {
     pub root: Digest,
 }
 
+/// What became of a round's charge, as the log names it. §9
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Charge {
+    /// The round opened.
+    Reserved = 1,
+    /// Masking opened.
+    Spent = 2,
+    /// The round ended before that.
+    Lapsed = 3,
+}
+
+/// The log's entry data for a statement: only who has the round's salt can tell which it is. §9
+pub fn statement_entry(salt: &[u8; 32], statement: &[u8]) -> Digest {
+    entry(salt, Sha256::digest(statement).into())
+}
+
+/// The log's entry data for a charge; `context` is the root of the round's header. §9
+///
+/// ```text
+/// H(salt[32], H(task[16], counter u64, context[32], kind u8))
+/// ```
+pub fn ledger_entry(salt: &[u8; 32], task: TaskId, counter: u64, context: Digest, charge: Charge) -> Digest {
+    let root = Sha256::new_with_prefix(task.0)
+        .chain_update(counter.to_le_bytes())
+        .chain_update(context.0)
+        .chain_update([charge as u8]);
+    entry(salt, root.finalize().into())
+}
+
+fn entry(salt: &[u8; 32], root: [u8; 32]) -> Digest {
+    Digest(Sha256::new_with_prefix(salt).chain_update(root).finalize().into())
+}
+
+/// A statement as it was fixed: unsigned bytes, and the attachment.
+pub type Fixed = (Vec<u8>, Vec<u8>);
+
 /// What became of a commit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Committed {
@@ -153,7 +194,7 @@ pub trait Store: Send + Sync + 'static {
     fn create_task(&self, task: TaskId, file: &str, model: &[u8], now: Timestamp) -> impl Future<Output = Result<Committed, StoreError>> + Send;
     /// All tasks.
     fn tasks(&self) -> impl Future<Output = Result<Vec<TaskRow>, StoreError>> + Send;
-    /// Opens a round: round, gates, header statement, log leaf, reservation. `Conflict` where another replica was first.
+    /// Opens a round: round, gates, header statement, reservation, the log leaves of both. `Conflict` where another replica was first.
     fn open_round(&self, new: &NewRound) -> impl Future<Output = Result<Committed, StoreError>> + Send;
 
     /// Every round that is not over, one query.
@@ -161,8 +202,9 @@ pub trait Store: Send + Sync + 'static {
     /// A round, over or not.
     fn load(&self, round: RoundId) -> impl Future<Output = Result<Option<Loaded>, StoreError>> + Send;
     /// Parallel; one transaction: gate, rows, mail, one partial sum. Durable when it returns. Safe to repeat.
-    /// The map has one entry for every client of `accepted`.
-    fn admit(&self, round: RoundId, phase: PhaseKind, accepted: &[Accepted], now: Timestamp) -> impl Future<Output = Result<BTreeMap<ClientId, Admitted>, StoreError>> + Send;
+    /// One answer for every message, in the order of `accepted`; of two by one client the first counts. Where the phase
+    /// has closed, digests answer for those who were admitted before, and `Closed` for the others.
+    fn admit(&self, round: RoundId, phase: PhaseKind, accepted: &[Accepted], now: Timestamp) -> impl Future<Output = Result<Vec<Admitted>, StoreError>> + Send;
     /// Writes at most one fault row per (round, phase, client).
     fn fault(&self, round: RoundId, phase: PhaseKind, client: ClientId, rule: u8, evidence: &[u8]) -> impl Future<Output = Result<(), StoreError>> + Send;
     /// Shuts the gates of `phase`; returns once no admission is in flight, with everything received. Safe to repeat.
@@ -174,7 +216,7 @@ pub trait Store: Send + Sync + 'static {
     /// The newest round of a task whose counter is above `after`: (round, unsigned header).
     fn newest_header(&self, task: TaskId, after: u64) -> impl Future<Output = Result<Option<(RoundId, Vec<u8>)>, StoreError>> + Send;
     /// A fixed statement: unsigned bytes and attachment.
-    fn statement(&self, round: RoundId, kind: StatementKind) -> impl Future<Output = Result<Option<(Vec<u8>, Vec<u8>)>, StoreError>> + Send;
+    fn statement(&self, round: RoundId, kind: StatementKind) -> impl Future<Output = Result<Option<Fixed>, StoreError>> + Send;
     /// Bodies of some clients (`None`: of all) in one phase, as long as the round is not over.
     fn bodies(&self, round: RoundId, phase: PhaseKind, clients: Option<&[ClientId]>) -> impl Future<Output = Result<BTreeMap<ClientId, Vec<u8>>, StoreError>> + Send;
     /// The digest of what a client sent in a phase; it outlives erasure.

@@ -1,0 +1,331 @@
+//! The store over SQLite and PostgreSQL: one text for both, through `sqlx::Any`. §8
+//!
+//! Exactly once rests on three things: the primary key of `received`, the gate row that an admission
+//! holds until it commits, and the version that a commit names. [`admit`] and [`close`] are where
+//! they meet; `engine` holds what differs; `migrations/README.md` says what the text may use.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use sqlx::{Any, AnyPool, Row, Transaction};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use veilsum_crypto::ids::{ClientId, Digest, RoundId, TaskId, Timestamp};
+use veilsum_crypto::server::{Accepted, Admitted, Effect, PhaseKind, Received, StatementKind};
+
+use super::engine::{self, Engine, Kind};
+use super::seal::{RoundKey, ServiceKey, random};
+use super::{
+    Committed, LedgerRow, Loaded, LogHead, NewRound, Standing, Store, StoreError, TaskRow, Version,
+};
+
+mod admit;
+mod close;
+mod log;
+mod open;
+mod read;
+mod rows;
+mod schema;
+mod sums;
+
+pub use schema::{SCHEMA_VERSION, migrate, undo};
+
+/// Gates of a round: as many admissions can be under way at once.
+const GATES: u32 = 8;
+
+/// How long a transaction that keeps losing races is run again.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// The store of one replica.
+pub struct SqlStore {
+    pool: AnyPool,
+    engine: Engine,
+    key: ServiceKey,
+    writers: Semaphore,
+    next_gate: AtomicU32,
+}
+
+impl SqlStore {
+    /// Connects to `sqlite:path` or `postgres://..`; [`migrate`] has made the tables before.
+    ///
+    /// # Errors
+    /// [`StoreError::Schema`] if the tables are of another version, [`StoreError::WrongKey`] if an
+    /// open round is sealed under another service key.
+    pub async fn open(url: &str, key: ServiceKey) -> Result<Self, StoreError> {
+        let engine = Engine::of(url)?;
+        let pool = engine.connect(url).await.map_err(Failure::from)?;
+        schema::check(&pool).await?;
+        let store = Self {
+            pool,
+            engine,
+            key,
+            writers: Semaphore::new(engine.writers()),
+            next_gate: AtomicU32::new(u32::from_le_bytes(random())), // replicas start apart
+        };
+        store.check_key().await?;
+        Ok(store)
+    }
+
+    /// Waits for what is under way, then disconnects.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    async fn check_key(&self) -> Result<(), Failure> {
+        let row = sqlx::query("SELECT round, sealed FROM round_keys LIMIT 1")
+            .fetch_optional(&self.pool)
+            .await?;
+        if let Some(row) = row {
+            let round = RoundId(rows::fixed(&row, 0)?);
+            RoundKey::unwrap(&row.try_get::<Vec<u8>, _>(1)?, &self.key, round)
+                .map_err(|_| StoreError::WrongKey)?;
+        }
+        Ok(())
+    }
+
+    /// A transaction that writes; rolled back if it is dropped.
+    async fn begin(&self) -> Result<Writing<'_>, Failure> {
+        let permit = self.writers.acquire().await.map_err(|_| sqlx::Error::PoolClosed)?;
+        Ok(Writing { tx: self.pool.begin_with(self.engine.begin()).await?, _permit: permit })
+    }
+
+    /// Admissions take the gates in turn.
+    fn pick_gate(&self) -> i64 {
+        i64::from(self.next_gate.fetch_add(1, Ordering::Relaxed) % GATES)
+    }
+
+    /// Takes erased bytes out of the files; what could not be done now is done at the next time.
+    async fn forget(&self) {
+        if let Ok(_permit) = self.writers.acquire().await {
+            let _ = self.engine.forget(&self.pool).await;
+        }
+    }
+}
+
+/// An open transaction and, on SQLite, the only place in the line of writers.
+struct Writing<'a> {
+    tx: Transaction<'static, Any>,
+    _permit: SemaphorePermit<'a>,
+}
+
+impl Writing<'_> {
+    async fn commit(self) -> Result<(), Failure> {
+        Ok(self.tx.commit().await?)
+    }
+}
+
+/// Why a transaction ended early.
+enum Failure {
+    Sql(sqlx::Error),
+    /// Somebody else wrote what this transaction had read.
+    LostRace,
+    Store(StoreError),
+}
+
+impl From<sqlx::Error> for Failure {
+    fn from(error: sqlx::Error) -> Self {
+        match engine::kind(&error) {
+            Kind::LostRace => Failure::LostRace,
+            _ => Failure::Sql(error),
+        }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Failure::Store(error)
+    }
+}
+
+impl From<Failure> for StoreError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Store(error) => error,
+            Failure::LostRace => StoreError::Away("it is too busy".to_owned()),
+            Failure::Sql(error) => match engine::kind(&error) {
+                Kind::Away | Kind::LostRace => StoreError::Away(error.to_string()),
+                Kind::NoTable => StoreError::Schema { found: 0, needed: SCHEMA_VERSION },
+                Kind::Refused if error.as_database_error().is_none() => {
+                    StoreError::Damaged(error.to_string()) // a column of another type, or missing
+                }
+                Kind::Refused => StoreError::Refused(error.to_string()),
+            },
+        }
+    }
+}
+
+/// Runs a transaction again while it loses races, each time after a longer, random pause.
+async fn retrying<T, F>(mut transaction: impl FnMut() -> F) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, Failure>>,
+{
+    let (since, mut most_ms) = (Instant::now(), 1_u64);
+    loop {
+        match transaction().await {
+            Err(Failure::LostRace) if since.elapsed() < PATIENCE => {
+                most_ms = (2 * most_ms).min(128);
+                let pause_us = u64::from_le_bytes(random()) % (most_ms * 1_000);
+                tokio::time::sleep(Duration::from_micros(pause_us)).await;
+            }
+            other => return Ok(other?),
+        }
+    }
+}
+
+/// As the tables hold times.
+fn micros(time: Timestamp) -> i64 {
+    i64::try_from(time.0).unwrap_or(i64::MAX)
+}
+
+impl Store for SqlStore {
+    async fn create_task(
+        &self,
+        task: TaskId,
+        file: &str,
+        model: &[u8],
+        now: Timestamp,
+    ) -> Result<Committed, StoreError> {
+        retrying(|| self.try_create_task(task, file, model, now)).await
+    }
+
+    async fn tasks(&self) -> Result<Vec<TaskRow>, StoreError> {
+        retrying(|| self.read_tasks()).await
+    }
+
+    async fn open_round(&self, new: &NewRound) -> Result<Committed, StoreError> {
+        retrying(|| self.try_open_round(new)).await
+    }
+
+    async fn standing(&self) -> Result<Vec<Standing>, StoreError> {
+        retrying(|| self.read_standing()).await
+    }
+
+    async fn load(&self, round: RoundId) -> Result<Option<Loaded>, StoreError> {
+        retrying(|| self.read_round(round)).await
+    }
+
+    async fn admit(
+        &self,
+        round: RoundId,
+        phase: PhaseKind,
+        accepted: &[Accepted],
+        now: Timestamp,
+    ) -> Result<Vec<Admitted>, StoreError> {
+        retrying(|| self.try_admit(round, phase, accepted, now)).await
+    }
+
+    async fn fault(
+        &self,
+        round: RoundId,
+        phase: PhaseKind,
+        client: ClientId,
+        rule: u8,
+        evidence: &[u8],
+    ) -> Result<(), StoreError> {
+        retrying(|| self.try_fault(round, phase, client, rule, evidence)).await
+    }
+
+    async fn fence(&self, round: RoundId, phase: PhaseKind) -> Result<Received, StoreError> {
+        retrying(|| self.shut_gates(round, phase)).await?;
+        retrying(|| self.read_received(round, phase)).await
+    }
+
+    async fn commit(
+        &self,
+        round: RoundId,
+        expected: Version,
+        phase: PhaseKind,
+        state: &[u8],
+        effects: &[Effect],
+        now: Timestamp,
+    ) -> Result<Committed, StoreError> {
+        let commit = close::Commit { round, expected, phase, state, effects, now };
+        let committed = retrying(|| self.try_commit(&commit)).await?;
+        if committed == Committed::Yes && effects.contains(&Effect::Erase) {
+            self.forget().await;
+        }
+        Ok(committed)
+    }
+
+    async fn newest_header(
+        &self,
+        task: TaskId,
+        after: u64,
+    ) -> Result<Option<(RoundId, Vec<u8>)>, StoreError> {
+        retrying(|| self.read_newest_header(task, after)).await
+    }
+
+    async fn statement(
+        &self,
+        round: RoundId,
+        kind: StatementKind,
+    ) -> Result<Option<(Vec<u8>, Vec<u8>)>, StoreError> {
+        retrying(|| self.read_statement(round, kind)).await
+    }
+
+    async fn bodies(
+        &self,
+        round: RoundId,
+        phase: PhaseKind,
+        clients: Option<&[ClientId]>,
+    ) -> Result<BTreeMap<ClientId, Vec<u8>>, StoreError> {
+        retrying(|| self.read_bodies(round, phase, clients)).await
+    }
+
+    async fn digest(
+        &self,
+        round: RoundId,
+        phase: PhaseKind,
+        client: ClientId,
+    ) -> Result<Option<Digest>, StoreError> {
+        retrying(|| self.read_digest(round, phase, client)).await
+    }
+
+    async fn mail(&self, round: RoundId, recipient: ClientId) -> Result<Vec<Vec<u8>>, StoreError> {
+        retrying(|| self.read_mail(round, recipient)).await
+    }
+
+    async fn model(&self, digest: Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        retrying(|| self.read_model(digest)).await
+    }
+
+    async fn ledger(&self, task: TaskId) -> Result<Vec<LedgerRow>, StoreError> {
+        retrying(|| self.read_ledger(task)).await
+    }
+
+    async fn log_head(&self) -> Result<LogHead, StoreError> {
+        retrying(|| self.read_log_head()).await
+    }
+
+    async fn log_leaves(&self, from: u64, to: u64) -> Result<Vec<Digest>, StoreError> {
+        retrying(|| self.read_log_leaves(from, to)).await
+    }
+
+    async fn faults(&self, round: RoundId) -> Result<Vec<(ClientId, u8, Vec<u8>)>, StoreError> {
+        retrying(|| self.read_faults(round)).await
+    }
+
+    async fn rounds(
+        &self,
+        task: TaskId,
+        limit: u32,
+    ) -> Result<Vec<(RoundId, u64, PhaseKind)>, StoreError> {
+        retrying(|| self.read_rounds(task, limit)).await
+    }
+
+    async fn purge(&self, before: Timestamp) -> Result<u64, StoreError> {
+        let mut purged = 0;
+        for round in retrying(|| self.read_over_before(before)).await? {
+            purged += retrying(|| self.try_purge(round)).await?;
+        }
+        if purged > 0 {
+            self.forget().await;
+        }
+        Ok(purged)
+    }
+
+    async fn ready(&self) -> Result<(), StoreError> {
+        schema::check(&self.pool).await
+    }
+}

@@ -1,0 +1,2 @@
+//! The client of Veilsum.
+pub mod training;

@@ -1,0 +1,90 @@
+//! What a holder found in its mailbox, edge by edge. §5.3
+//!
+//! ```text
+//! statement (previous = roster root), body: for each of the k neighbours in ring order
+//!   u8 0 missing | 1 good | 2 complaint, edge_hash[32]
+//! ```
+
+use alloc::vec::Vec;
+
+use crate::ids::{ClientId, Digest};
+use crate::messages::Chain;
+use crate::primitives::codec::{DecodeError, Reader};
+use crate::primitives::labels;
+use crate::primitives::signature::{IdentitySecretKey, Signed};
+
+/// What became of one edge.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EdgeReport {
+    /// Nothing came, or nothing that its dealer signed: never a complaint (R-16).
+    Missing,
+    /// It opened, and both shares match their points.
+    Good,
+    /// The dealer signed it, and it does not open or does not match.
+    Complaint {
+        /// The hash of that very edge.
+        edge: Digest,
+    },
+}
+
+/// A holder's one report on all its edges.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Acknowledgement {
+    signed: Signed,
+    reports: Vec<EdgeReport>,
+}
+
+impl Acknowledgement {
+    /// Signs the reports, which are in the holder's ring order.
+    pub fn sign(reports: Vec<EdgeReport>, chain: &Chain, roster: Digest, holder: ClientId, key: &IdentitySecretKey) -> Self {
+        let mut body = Vec::with_capacity(reports.len());
+        for report in &reports {
+            match report {
+                EdgeReport::Missing => body.push(0),
+                EdgeReport::Good => body.push(1),
+                EdgeReport::Complaint { edge } => {
+                    body.push(2);
+                    body.extend(edge.0);
+                }
+            }
+        }
+        Self { signed: chain.from_client(holder, roster).statement(labels::ACKNOWLEDGEMENT, body).sign(key), reports }
+    }
+
+    /// Reads a message of exactly `degree` reports.
+    pub fn decode(bytes: &[u8], degree: u32) -> Result<Self, DecodeError> {
+        let signed = Signed::decode(bytes, labels::ACKNOWLEDGEMENT)?;
+        let mut reader = Reader::new(&signed.statement().body);
+        let report = |reader: &mut Reader<'_>| {
+            Ok(match reader.u8("report")? {
+                0 => EdgeReport::Missing,
+                1 => EdgeReport::Good,
+                2 => EdgeReport::Complaint { edge: reader.digest("edge hash")? },
+                _ => return Err(DecodeError::NotCanonical { field: "report", expected: "0, 1 or 2" }),
+            })
+        };
+        let reports = (0..degree).map(|_| report(&mut reader)).collect::<Result<_, _>>()?;
+        reader.finish()?;
+        Ok(Self { signed, reports })
+    }
+
+    /// The message.
+    pub fn encode(&self) -> Vec<u8> {
+        self.signed.encode()
+    }
+
+    /// The signed statement.
+    pub fn signed(&self) -> &Signed {
+        &self.signed
+    }
+
+    /// In the holder's ring order.
+    pub fn reports(&self) -> &[EdgeReport] {
+        &self.reports
+    }
+
+    /// How many complaints.
+    pub fn complaints(&self) -> u32 {
+        self.reports.iter().filter(|report| matches!(report, EdgeReport::Complaint { .. })).count() as u32
+    }
+}

@@ -1,0 +1,498 @@
+//! The Skellam sampler, `docs/protocol.md` §10.1.
+//!
+//! A Skellam variable of variance mu is the difference of two Poisson variables of mean mu/2. Sums
+//! of independent ones are Skellam again, which is why each client can add a share of the noise.
+//!
+//! **Method.** Inversion of the law of |X|, tabulated in 127-bit fixed point, and a sign. The law
+//! is `Pr[X = k] = e^-mu I_k(mu)`, where the Bessel functions obey `I_{k-1} = I_{k+1} + (2k/mu) I_k`.
+//! Run toward zero this recurrence only adds positive terms; it starts past the tail and is
+//! normalised by its sum (Miller's method). Everything, the table included, is integer arithmetic:
+//! all platforms draw the same noise from the same seed.
+//!
+//! **Distance from the exact law**, in total variation and per draw, at most 2^-100: 2^-125 a step
+//! of the recurrence (at most 2^18 steps, each exact to 2^-127 of its value), 2^-125 an entry of the
+//! table (at most 2^17), and less than 2^-120 for what lies beyond 16 standard deviations. Charge
+//! [`SkellamSampler::distance`] times the number of coordinates to delta.
+//!
+//! **What a local observer sees.** Each draw takes the same number of random words and of search
+//! steps, without branches on secrets in the source. The addresses read depend on the value drawn:
+//! an observer who shares the processor's caches may learn about it. Draw before the data are read.
+
+use alloc::vec;
+use alloc::vec::Vec;
+use core::{fmt, hint};
+
+use thiserror::Error;
+
+use crate::primitives::prg::{NoiseSeed, NoiseStream};
+use crate::update::NoiseVector;
+
+/// The largest variance of one table: 8,192 squared, a table of 2 MiB.
+const MAX_TABLE_VARIANCE: u64 = 1 << 26;
+
+/// The largest variance: the sum of 64 draws from the largest table.
+pub const MAX_VARIANCE: u64 = 1 << 32;
+
+/// Why there is no sampler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum SkellamError {
+    /// Drawing would take too long.
+    #[error(
+        "a noise variance of at most 2^32 was expected, {numerator}/{denominator} came; lower the \
+         scale"
+    )]
+    Variance {
+        /// Of the variance asked for.
+        numerator: u64,
+        /// Of the variance asked for.
+        denominator: u32,
+    },
+}
+
+/// A variance in squared integer units, exactly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Variance {
+    /// Dividend.
+    pub numerator: u64,
+    /// Divisor, not zero.
+    pub denominator: u32,
+}
+
+/// Draws from one Skellam law. Holds nothing secret.
+#[derive(Clone)]
+pub struct SkellamSampler {
+    /// `floor(2^127 Pr[|X| <= k])` for k = 0, 1, …; then [`BEYOND`] up to a power of two.
+    table: Vec<u128>,
+    /// Draws that are added up to one sample; zero for no noise.
+    pieces: u64,
+}
+
+/// Larger than every 127-bit number: fills the table up.
+const BEYOND: u128 = 1 << 127;
+
+impl SkellamSampler {
+    /// Prepares to draw with this variance. Takes about 60 ms at most, 1 ms for a variance of 40,000.
+    ///
+    /// # Errors
+    /// [`SkellamError::Variance`] above [`MAX_VARIANCE`].
+    pub fn new(variance: u64) -> Result<Self, SkellamError> {
+        Self::with_variance(Variance {
+            numerator: variance,
+            denominator: 1,
+        })
+    }
+
+    /// The same for any rational variance.
+    ///
+    /// # Errors
+    /// [`SkellamError::Variance`] above [`MAX_VARIANCE`], and if the denominator is zero.
+    pub fn with_variance(variance: Variance) -> Result<Self, SkellamError> {
+        let Variance {
+            numerator,
+            denominator,
+        } = variance;
+        let divisor = u64::from(denominator);
+        if divisor == 0 || numerator.div_ceil(divisor) > MAX_VARIANCE {
+            return Err(SkellamError::Variance {
+                numerator,
+                denominator,
+            });
+        }
+        if numerator == 0 {
+            return Ok(Self {
+                table: vec![BEYOND],
+                pieces: 0,
+            });
+        }
+        let pieces = numerator.div_ceil(divisor).div_ceil(MAX_TABLE_VARIANCE);
+        Ok(Self {
+            table: tabulate(numerator, divisor * pieces),
+            pieces,
+        })
+    }
+
+    /// One sample. Takes two words of the stream for every 2^26 of variance.
+    #[inline]
+    pub fn sample(&self, stream: &mut NoiseStream) -> i64 {
+        (0..self.pieces).map(|_| self.draw(stream)).sum()
+    }
+
+    /// The noise of one client, in coordinate order. The same seed gives the same noise.
+    pub fn noise(&self, seed: NoiseSeed, len: usize) -> NoiseVector {
+        let mut stream = seed.into_stream();
+        NoiseVector::new((0..len).map(|_| self.sample(&mut stream)).collect())
+    }
+
+    /// Bound on the total variation distance of one sample from the exact law: add this times the
+    /// number of coordinates and rounds to delta.
+    pub fn distance(&self) -> f64 {
+        self.pieces as f64 * f64::from_bits((1023 - 100) << 52) // 2^-100 each
+    }
+
+    /// Low word first: bit 0 is the sign, the other 127 bits choose the magnitude.
+    #[inline]
+    fn draw(&self, stream: &mut NoiseStream) -> i64 {
+        let low = u128::from(stream.next_u64());
+        let random = low | u128::from(stream.next_u64()) << 64;
+        let (sign, uniform) = ((random & 1) as i64, random >> 1);
+        let mut magnitude = 0;
+        let mut half = self.table.len() / 2;
+        while half > 0 {
+            // Both are at most 2^127: the top bit of the difference says which is larger.
+            let difference = uniform.wrapping_sub(self.table[magnitude + half - 1]);
+            let below = hint::black_box((difference >> 127) as usize); // else it becomes a branch
+            magnitude += half & below.wrapping_sub(1); // half where the entry is reached, else 0
+            half /= 2;
+        }
+        (magnitude as i64 ^ -sign) + sign // two's complement: -m = !m + 1
+    }
+}
+
+impl fmt::Debug for SkellamSampler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SkellamSampler")
+            .field("pieces", &self.pieces)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The table for variance `numerator / divisor`, at most [`MAX_TABLE_VARIANCE`].
+fn tabulate(numerator: u64, divisor: u64) -> Vec<u128> {
+    let weights = bessel_weights(numerator, divisor);
+    // Pr[|X| <= k] is the k-th of these sums over the last.
+    let mut sum = Limbs::default();
+    let sums: Vec<Limbs> = weights
+        .iter()
+        .enumerate()
+        .map(|(k, weight)| {
+            sum = sum.plus(weight);
+            if k > 0 {
+                sum = sum.plus(weight); // k and -k
+            }
+            sum
+        })
+        .collect();
+    let spare_bits = sum.bits() - 128; // the sum exceeds 2^128: its largest weight does
+    let total = sum.shifted_right(spare_bits);
+    let mut table: Vec<u128> = sums
+        .iter()
+        .map(|sum| fraction_of_2_127(sum.shifted_right(spare_bits), total))
+        .take_while(|&cumulative| cumulative < 1 << 127)
+        .collect();
+    table.push(BEYOND); // the value whose cumulative probability rounds to one
+    table.resize(table.len().next_power_of_two(), BEYOND);
+    table
+}
+
+/// `I_k(mu)` for k = 0, 1, … up to a common factor, by the recurrence run toward zero.
+///
+/// Running values stay within 192 bits: where one grows beyond, all are divided by 2^64.
+fn bessel_weights(numerator: u64, divisor: u64) -> Vec<Limbs> {
+    let deviation = numerator.div_ceil(divisor).isqrt() + 1;
+    let last = 16 * deviation + 40; // beyond it lies less than 2^-120, also where mu is small
+    let mut scaled: Vec<(Limbs, u32)> = Vec::with_capacity(last as usize + 1); // from `last` to 0
+    let (mut above, mut here, mut scale) = (Limbs::default(), Limbs([0, 0, 1, 0]), 0_u32);
+    scaled.push((here, scale));
+    for k in (1..=last).rev() {
+        // 2 k divisor < 2^57: k < 2^18, divisor < 2^38
+        let mut below = here
+            .times(2 * k * divisor)
+            .divided_by(numerator)
+            .plus(&above);
+        if below.0[3] != 0 {
+            below = below.without_lowest_limb();
+            here = here.without_lowest_limb();
+            scale += 1;
+        }
+        (above, here) = (here, below);
+        scaled.push((here, scale));
+    }
+    let to_last_scale = |&(weight, at): &(Limbs, u32)| {
+        (at..scale)
+            .take(4)
+            .fold(weight, |weight, _| weight.without_lowest_limb())
+    };
+    scaled.iter().rev().map(to_last_scale).collect()
+}
+
+/// `floor(2^127 part / whole)` for `part <= whole`, by long division.
+fn fraction_of_2_127(part: u128, whole: u128) -> u128 {
+    if part >= whole {
+        return 1 << 127;
+    }
+    let (mut rest, mut quotient) = (part, 0_u128);
+    for _ in 0..127 {
+        let leaves_128_bits = rest >> 127 == 1;
+        rest <<= 1;
+        quotient <<= 1;
+        if leaves_128_bits || rest >= whole {
+            rest = rest.wrapping_sub(whole);
+            quotient |= 1;
+        }
+    }
+    quotient
+}
+
+/// An unsigned number of 256 bits, lowest limb first. Public values only.
+#[derive(Clone, Copy, Default)]
+struct Limbs([u64; 4]);
+
+impl Limbs {
+    /// The sum, which fits.
+    fn plus(&self, other: &Self) -> Self {
+        let (mut sum, mut carry) = (Self::default(), false);
+        for ((limb, &a), &b) in sum.0.iter_mut().zip(&self.0).zip(&other.0) {
+            (*limb, carry) = a.carrying_add(b, carry);
+        }
+        debug_assert!(!carry);
+        sum
+    }
+
+    /// The product, which fits.
+    fn times(&self, factor: u64) -> Self {
+        let (mut product, mut carry) = (Self::default(), 0);
+        for (limb, &a) in product.0.iter_mut().zip(&self.0) {
+            (*limb, carry) = a.carrying_mul(factor, carry);
+        }
+        debug_assert_eq!(carry, 0);
+        product
+    }
+
+    fn divided_by(&self, divisor: u64) -> Self {
+        let (mut quotient, mut rest) = (Self::default(), 0_u128);
+        for (limb, &a) in quotient.0.iter_mut().zip(&self.0).rev() {
+            let dividend = rest << 64 | u128::from(a);
+            *limb = (dividend / u128::from(divisor)) as u64; // the rest is below the divisor
+            rest = dividend % u128::from(divisor);
+        }
+        quotient
+    }
+
+    fn without_lowest_limb(&self) -> Self {
+        Self([self.0[1], self.0[2], self.0[3], 0])
+    }
+
+    /// The number of bits in use.
+    fn bits(&self) -> u32 {
+        let used = self.0.iter().rposition(|&limb| limb != 0);
+        used.map_or(0, |i| 64 * i as u32 + u64::BITS - self.0[i].leading_zeros())
+    }
+
+    /// Drops the lowest `bits`; the rest fits 128 bits.
+    fn shifted_right(&self, bits: u32) -> u128 {
+        let (limbs, bits) = (bits as usize / 64, bits % 64);
+        let limb = |i: usize| u128::from(self.0.get(limbs + i).copied().unwrap_or(0));
+        let low = limb(0) | limb(1) << 64;
+        if bits == 0 {
+            low
+        } else {
+            low >> bits | limb(2) << (128 - bits)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::string::{String, ToString};
+    use std::{format, fs, println};
+
+    struct Bin {
+        lowest: f64,
+        highest: f64,
+        probability: f64,
+    }
+
+    fn reference(file: &str) -> String {
+        let path = format!(
+            "{}/../tests/reference/privacy/{file}",
+            env!("CARGO_MANIFEST_DIR")
+        );
+        fs::read_to_string(&path).expect("the reference tables are in tests/reference")
+    }
+
+    fn reference_bins(param: &str) -> Vec<Bin> {
+        reference("sampler_pmf_public.csv")
+            .lines()
+            .map(|line| line.split(',').collect::<Vec<_>>())
+            .filter(|row| row[1] == "skellam(variance)" && row[2] == param)
+            .map(|row| {
+                row[3..]
+                    .iter()
+                    .map(|cell| cell.parse().expect("a number"))
+                    .collect()
+            })
+            .map(|row: Vec<f64>| Bin {
+                lowest: row[0],
+                highest: row[1],
+                probability: row[2],
+            })
+            .collect()
+    }
+
+    /// `param` is an exact decimal with one digit after the point.
+    fn sampler(param: &str) -> SkellamSampler {
+        let tenths: f64 = param.parse::<f64>().expect("a number") * 10.0;
+        let variance = Variance {
+            numerator: tenths.round() as u64,
+            denominator: 10,
+        };
+        SkellamSampler::with_variance(variance).expect("within the limit")
+    }
+
+    fn seed(byte: u8) -> NoiseSeed {
+        NoiseSeed::from_bytes([byte; 32])
+    }
+
+    const PARAMS: [&str; 5] = ["0.3", "1", "4.7", "25", "1000.3"];
+
+    /// The table itself, before any randomness.
+    #[test]
+    fn tabulated_probabilities_equal_the_reference_to_f64() {
+        for param in PARAMS {
+            let table = sampler(param).table;
+            let cumulative = |k: f64| -> f64 {
+                // Pr[|X| <= k]
+                let at = (k < table.len() as f64).then(|| table[k as usize]);
+                at.map_or(1.0, |c| {
+                    (c as f64 / f64::from_bits((1023 + 127) << 52)).min(1.0)
+                })
+            };
+            // Pr[X < x]
+            let below = |x: f64| {
+                if x > 0.0 {
+                    0.5 + 0.5 * cumulative(x - 1.0)
+                } else {
+                    0.5 - 0.5 * cumulative(-x)
+                }
+            };
+            for Bin {
+                lowest,
+                highest,
+                probability,
+            } in reference_bins(param)
+            {
+                let got = below(highest + 1.0) - below(lowest);
+                assert!(
+                    (got - probability).abs() < 1e-15,
+                    "{param}: {lowest}..{highest}: {got}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn draws_follow_the_reference_law() {
+        const DRAWS: usize = 500_000; // for each of the five laws
+        for (byte, param) in PARAMS.into_iter().enumerate() {
+            let mut samples = sampler(param)
+                .noise(seed(byte as u8), DRAWS)
+                .values()
+                .to_vec();
+            samples.sort_unstable();
+            let below = |x: f64| samples.partition_point(|&sample| (sample as f64) < x);
+            let (mut chi_squared, mut bins) = (0.0, 0);
+            let (mut expected, mut seen) = (0.0, 0.0);
+            let all = reference_bins(param);
+            let last = all.len() - 1;
+            for (
+                i,
+                Bin {
+                    lowest,
+                    highest,
+                    probability,
+                },
+            ) in all.into_iter().enumerate()
+            {
+                expected += probability * DRAWS as f64;
+                seen += (below(highest + 1.0) - below(lowest)) as f64;
+                if expected >= 20.0 || i == last {
+                    chi_squared += (seen - expected) * (seen - expected) / expected.max(1e-9);
+                    bins += 1;
+                    (expected, seen) = (0.0, 0.0);
+                }
+            }
+            // Wilson and Hilferty: p = 1e-6 is 4.753 standard deviations of the cube root.
+            let freedom = f64::from(bins - 1);
+            let spread = 2.0 / (9.0 * freedom);
+            let limit = freedom * (1.0 - spread + 4.753 * spread.sqrt()).powi(3);
+            println!("variance {param}: chi-squared {chi_squared:.1} in {bins} bins, {limit:.1}");
+            assert!(
+                chi_squared < limit,
+                "variance {param}: {chi_squared} in {bins} bins"
+            );
+        }
+    }
+
+    #[test]
+    fn moments_are_those_of_the_law_also_above_one_table() {
+        for (byte, variance) in [
+            (1, 39_600_u64),
+            (2, 1_000_000),
+            (3, MAX_TABLE_VARIANCE * 2 + 1),
+        ] {
+            let draws = 200_000;
+            let sampler = SkellamSampler::new(variance).expect("within the limit");
+            assert_eq!(sampler.pieces, variance.div_ceil(MAX_TABLE_VARIANCE));
+            let noise = sampler.noise(seed(byte), draws);
+            let count = draws as f64;
+            let power = |p: i32| {
+                noise
+                    .values()
+                    .iter()
+                    .map(|&x| (x as f64).powi(p))
+                    .sum::<f64>()
+                    / count
+            };
+            let deviation = (variance as f64).sqrt();
+            assert!(power(1).abs() < 5.0 * deviation / count.sqrt());
+            let relative = power(2) / variance as f64 - 1.0;
+            assert!(
+                relative.abs() < 5.0 * (2.0 / count).sqrt(),
+                "{variance}: {relative}"
+            );
+            let kurtosis = power(4) / (variance as f64).powi(2);
+            assert!(
+                (kurtosis - 3.0).abs() < 5.0 * (96.0 / count).sqrt(),
+                "{variance}: {kurtosis}"
+            );
+        }
+    }
+
+    /// Computed with 70 digits (mpmath) and OpenSSL's AES-256, in other code.
+    #[test]
+    fn known_seeds_give_known_noise_on_every_platform() {
+        let draw = |variance, byte| {
+            let sampler = SkellamSampler::new(variance).expect("within the limit");
+            sampler.noise(seed(byte), 16).values().to_vec()
+        };
+        assert_eq!(
+            draw(25, 1),
+            [2, 0, 6, -6, -3, 7, 0, 1, -4, -3, -10, -4, 0, 2, 5, 4]
+        );
+        assert_eq!(draw(39_600, 2), KNOWN_39_600);
+    }
+
+    const KNOWN_39_600: [i64; 16] = [
+        -148, 86, -153, 213, -160, 78, -134, 192, 242, -297, 233, -102, 116, -272, 296, -89,
+    ];
+
+    #[test]
+    fn no_variance_gives_no_noise_and_too_much_is_refused() {
+        let silent = SkellamSampler::new(0).expect("within the limit");
+        assert_eq!(silent.noise(seed(1), 3).values(), [0, 0, 0]);
+        assert!(SkellamSampler::new(MAX_VARIANCE).is_ok());
+        let refused = SkellamSampler::new(MAX_VARIANCE + 1).expect_err("too large");
+        assert!(refused.to_string().contains("4294967297/1"));
+        let nonsense = Variance {
+            numerator: 1,
+            denominator: 0,
+        };
+        assert!(SkellamSampler::with_variance(nonsense).is_err());
+        let tiny = Variance {
+            numerator: 1,
+            denominator: u32::MAX,
+        };
+        assert!(SkellamSampler::with_variance(tiny).is_ok());
+    }
+}

@@ -1,0 +1,172 @@
+//! Open: a bad dealer is told from a bad holder, in public; then the core is fixed. §5.4
+//!
+//! The aggregator's file alone; the client's part is in `client/acknowledge.rs`.
+//! Before: `server/acknowledge.rs`. Next: `server/mask.rs`.
+
+use alloc::{collections::{BTreeMap, BTreeSet}, vec::Vec};
+
+use super::{Accepted, Assembly, Effect, Masking, Phase, Received, RoundFacts, StatementKind, is_from};
+use crate::ids::{ClientId, LeafIndex};
+use crate::math::shamir::ShareScalar;
+use crate::messages::opening::SharePair;
+use crate::messages::{Bitmap, CoreSet};
+use crate::primitives::agreement::Point;
+use crate::primitives::codec::{DecodeError, Reader};
+use crate::rules::{Abandonment, Rejection};
+
+/// Who is complained about, by whom, and the signed points of that edge.
+pub type Complaints = BTreeMap<LeafIndex, BTreeMap<LeafIndex, (Point, Point)>>;
+
+/// A share that its dealer made public. It counts as the holder's.
+#[derive(Clone, Debug)]
+pub struct OpenedShare {
+    /// Whose secret.
+    pub dealer: LeafIndex,
+    /// Whose share.
+    pub holder: LeafIndex,
+    /// Both shares.
+    pub pair: SharePair,
+}
+
+/// Waits for dealers complained about.
+#[derive(Clone, Debug)]
+pub struct Opening {
+    pub(super) assembly: Assembly,
+    /// Who dealt and acknowledged every edge it was served.
+    pub(super) candidates: Bitmap,
+    pub(super) complaints: Complaints,
+}
+
+impl Opening {
+    pub(super) fn accept(&self, facts: &RoundFacts, client: ClientId, body: &[u8]) -> Result<Accepted, Rejection> {
+        let (leaf, dealer) = self.assembly.find(client)?;
+        let complainers = self.complaints.get(&leaf).ok_or(Rejection::NothingToOpen { client })?;
+        let message = crate::messages::Opening::decode(body, self.assembly.params().degree)?;
+        is_from(message.signed(), client, &facts.chain.from_client(client, self.assembly.root()), &dealer.identity)?;
+        if !message.edges().keys().eq(complainers.keys()) {
+            return Err(Rejection::NothingToOpen { client });
+        }
+        Ok(Accepted::body(client, body))
+    }
+
+    /// a right opening settles the edge; a wrong signed one names the dealer and drops it; an absent one drops the
+    /// dealer as vanished, unnamed, because a server could have withheld it.
+    pub(super) fn close(self, facts: &RoundFacts, received: Received) -> (Phase, Vec<Effect>) {
+        let Self { assembly, candidates, complaints } = self;
+        let (mut opened, mut dropped, mut effects) = (Vec::new(), BTreeSet::new(), Vec::new());
+        for (dealer, challenged) in complaints {
+            let client = assembly.roster().client(dealer);
+            let body = received.bodies.get(&client);
+            let Some(message) = body.and_then(|body| crate::messages::Opening::decode(body, assembly.params().degree).ok()) else {
+                dropped.insert(dealer);
+                continue;
+            };
+            let pairs = message.edges().iter().zip(challenged.values());
+            let right = pairs.clone().all(|((_, pair), (masking, self_mask))| {
+                Point::of(&pair.masking) == *masking && Point::of(&pair.self_mask) == *self_mask
+            });
+            if right {
+                opened.extend(pairs.map(|((holder, pair), _)| OpenedShare { dealer, holder: *holder, pair: pair.clone() }));
+            } else {
+                dropped.insert(dealer);
+                effects.push(Effect::Fault { client, rule: 16, evidence: message.encode() });
+            }
+        }
+        let kept = Bitmap::of(assembly.params().n, candidates.leaves().filter(|leaf| !dropped.contains(leaf)));
+        fix_core(facts, assembly, kept, opened, effects)
+    }
+
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        self.assembly.write(out);
+        self.candidates.write(out);
+        out.extend((self.complaints.len() as u32).to_le_bytes());
+        for (dealer, holders) in &self.complaints {
+            out.extend(dealer.0.to_le_bytes());
+            out.extend((holders.len() as u32).to_le_bytes());
+            for (holder, (masking, self_mask)) in holders {
+                out.extend(holder.0.to_le_bytes());
+                out.extend(masking.as_bytes());
+                out.extend(self_mask.as_bytes());
+            }
+        }
+    }
+
+    pub(super) fn read(reader: &mut Reader<'_>, facts: &RoundFacts) -> Result<Self, DecodeError> {
+        let assembly = Assembly::read(reader, facts)?;
+        let candidates = Bitmap::read(reader, assembly.params().n)?;
+        let mut complaints = Complaints::new();
+        for _ in 0..reader.u32("dealers")? {
+            let dealer = LeafIndex(reader.u32("dealer")?);
+            let holders = complaints.entry(dealer).or_default();
+            for _ in 0..reader.u32("holders")? {
+                let holder = LeafIndex(reader.u32("holder")?);
+                let points = (Point::from_bytes(reader.array("P_s")?)?, Point::from_bytes(reader.array("P_b")?)?);
+                holders.insert(holder, points);
+            }
+        }
+        Ok(Self { assembly, candidates, complaints })
+    }
+
+    /// The holders who complain about a dealer.
+    pub fn complainers(&self, dealer: LeafIndex) -> Vec<ClientId> {
+        let holders = self.complaints.get(&dealer).into_iter().flat_map(BTreeMap::keys);
+        holders.map(|holder| self.assembly.roster().client(*holder)).collect()
+    }
+}
+
+/// the largest set in which everyone has t neighbours, by repeated removal: the order does not matter.
+fn core_of(assembly: &Assembly, candidates: Bitmap) -> Bitmap {
+    let params = assembly.params();
+    let neighbours: BTreeMap<LeafIndex, Vec<LeafIndex>> =
+        candidates.leaves().map(|leaf| (leaf, assembly.order().neighbours(leaf))).collect();
+    let mut inside = candidates;
+    loop {
+        let stay: Vec<LeafIndex> =
+            inside.leaves().filter(|leaf| inside.count_of(&neighbours[leaf]) >= params.threshold).collect();
+        if stay.len() as u32 == inside.count() {
+            return inside;
+        }
+        inside = Bitmap::of(params.n, stay);
+    }
+}
+
+/// Fixes the core and spends the round's charge in one commit, or abandons before anything is spent.
+pub(super) fn fix_core(
+    facts: &RoundFacts,
+    assembly: Assembly,
+    candidates: Bitmap,
+    opened: Vec<OpenedShare>,
+    mut effects: Vec<Effect>,
+) -> (Phase, Vec<Effect>) {
+    let members = core_of(&assembly, candidates);
+    if members.count() < assembly.params().survivors_min {
+        return Phase::abandon_uncharged(Abandonment::CoreTooSmall, Some(assembly), effects);
+    }
+    let core = CoreSet::fix(members, &facts.chain, assembly.root());
+    effects.push(Effect::Statement { kind: StatementKind::Core, bytes: core.statement().encode(), attachment: Vec::new() });
+    effects.push(Effect::Spend);
+    (Phase::Masking(Masking { assembly, core, opened }), effects)
+}
+
+pub(super) fn write_opened(out: &mut Vec<u8>, opened: &[OpenedShare]) {
+    out.extend((opened.len() as u32).to_le_bytes());
+    for share in opened {
+        out.extend(share.dealer.0.to_le_bytes());
+        out.extend(share.holder.0.to_le_bytes());
+        out.extend(share.pair.masking.as_bytes());
+        out.extend(share.pair.self_mask.as_bytes());
+    }
+}
+
+pub(super) fn read_opened(reader: &mut Reader<'_>) -> Result<Vec<OpenedShare>, DecodeError> {
+    let scalar = |reader: &mut Reader<'_>| {
+        ShareScalar::from_bytes(&reader.array("share")?)
+            .ok_or(DecodeError::NotCanonical { field: "opened share", expected: "below the group order" })
+    };
+    (0..reader.u32("opened")?)
+        .map(|_| {
+            let (dealer, holder) = (LeafIndex(reader.u32("dealer")?), LeafIndex(reader.u32("holder")?));
+            Ok(OpenedShare { dealer, holder, pair: SharePair { masking: scalar(reader)?, self_mask: scalar(reader)? } })
+        })
+        .collect()
+}

@@ -1,0 +1,10 @@
+DROP TABLE faults;
+DROP TABLE round_keys;
+DROP TABLE partial_sums;
+DROP TABLE mail;
+DROP TABLE claims;
+DROP TABLE received;
+DROP TABLE gates;
+DROP TABLE rounds;
+DROP TABLE models;
+DROP TABLE tasks;
