@@ -28,8 +28,8 @@ pub trait LocalTrainer {
         self.layout().vector_len()
     }
 
-    /// Trains from `model` ([`vector_len`](Self::vector_len) scaled coordinates) and returns the update: the change of
-    /// the same coordinates, neither clipped nor rounded, all finite. `round` is the round's counter; the
+    /// Trains from `model` ([`vector_len`](Self::vector_len) scaled coordinates) and returns the update: the change
+    /// of the same coordinates, neither clipped nor rounded, all finite. `round` is the round's counter; the
     /// trainer mixes it into its random choices.
     ///
     /// # Errors
@@ -46,13 +46,13 @@ pub enum TrainingError {
     /// There is nothing to train on.
     #[error("no training data: expected at least one byte of text, got none")]
     EmptyData,
-    /// More than half of the bytes lie outside the alphabet: the model can learn nothing from them.
+    /// More than half of the bytes are control bytes or no UTF-8.
     #[error(
-        "the training data is not text: {outside} of {total} bytes are outside the alphabet \
-         (printable ASCII, newline, tab), at most half may be"
+        "the training data is not text: {outside} of {total} bytes are control bytes or no UTF-8, \
+         expected at most half"
     )]
     NotText {
-        /// Bytes outside the alphabet.
+        /// Control bytes (white space apart) and bytes that are no UTF-8.
         outside: usize,
         /// Bytes in all.
         total: usize,
@@ -112,10 +112,7 @@ pub struct TensorLayout {
 impl TensorLayout {
     /// Values in this tensor: the product of its dimensions.
     pub fn values(&self) -> usize {
-        self.shape
-            .iter()
-            .map(|&dimension| dimension as usize)
-            .product()
+        self.shape.iter().map(|&dimension| dimension as usize).product()
     }
 }
 
@@ -174,16 +171,8 @@ mod tests {
     fn layout(scale: f32) -> Layout {
         Layout {
             tensors: vec![
-                TensorLayout {
-                    name: "weight",
-                    shape: vec![3, 2],
-                    scale: 1.0,
-                },
-                TensorLayout {
-                    name: "bias",
-                    shape: vec![3],
-                    scale,
-                },
+                TensorLayout { name: "weight", shape: vec![3, 2], scale: 1.0 },
+                TensorLayout { name: "bias", shape: vec![3], scale },
             ],
         }
     }
@@ -207,13 +196,7 @@ mod tests {
     fn the_first_value_that_is_not_finite_is_named() {
         assert!(check_finite("model", &[0.0, f32::MAX]).is_ok());
         let refused = check_finite("model", &[0.0, f32::NAN, f32::INFINITY]);
-        assert!(matches!(
-            refused,
-            Err(TrainingError::NonFinite {
-                what: "model",
-                index: 1
-            })
-        ));
+        assert!(matches!(refused, Err(TrainingError::NonFinite { what: "model", index: 1 })));
     }
 
     #[test]

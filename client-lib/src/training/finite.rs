@@ -32,14 +32,8 @@ pub fn compare_gradient(
     step: f32,
     mut loss: impl FnMut(&[f32]) -> f64,
 ) -> Option<WorstCoordinate> {
-    assert_eq!(
-        point.len(),
-        gradient.len(),
-        "a gradient has one value for each coordinate"
-    );
-    let largest = gradient
-        .iter()
-        .fold(f64::MIN_POSITIVE, |max, &g| max.max(f64::from(g).abs()));
+    assert_eq!(point.len(), gradient.len(), "a gradient has one value for each coordinate");
+    let largest = gradient.iter().fold(f64::MIN_POSITIVE, |max, &g| max.max(f64::from(g).abs()));
     let mut moved = point.to_vec();
     let mut loss_at = |index: usize, value: f32| {
         moved[index] = value;
@@ -56,12 +50,7 @@ pub fn compare_gradient(
             let gradient = f64::from(gradient[index]);
             let error = (difference - gradient).abs() / largest;
             let relative_error = if error.is_nan() { f64::INFINITY } else { error };
-            WorstCoordinate {
-                index,
-                difference,
-                gradient,
-                relative_error,
-            }
+            WorstCoordinate { index, difference, gradient, relative_error }
         })
         .max_by(|a, b| a.relative_error.total_cmp(&b.relative_error))
 }
@@ -86,16 +75,14 @@ mod tests {
 
     #[test]
     fn a_wrong_coordinate_is_found() {
-        let worst = compare_gradient(&POINT, &[0.75, 4.0, 2.0], 0..3, 1e-2, loss)
-            .expect("three coordinates");
+        let worst = compare_gradient(&POINT, &[0.75, 4.0, 2.0], 0..3, 1e-2, loss).expect("three coordinates");
         assert_eq!(worst.index, 2);
         assert!(worst.relative_error > 0.5);
     }
 
     #[test]
     fn a_gradient_that_is_not_a_number_is_found() {
-        let worst = compare_gradient(&POINT, &[f32::NAN, 4.0, -2.0], 0..3, 1e-2, loss)
-            .expect("three coordinates");
+        let worst = compare_gradient(&POINT, &[f32::NAN, 4.0, -2.0], 0..3, 1e-2, loss).expect("three coordinates");
         assert_eq!((worst.index, worst.relative_error), (0, f64::INFINITY));
     }
 

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! The factors 0.6, 1 and 2 are the layer scales. They stand inside the model, so that SGD, clip and noise all happen
-//! in the same coordinates and nobody converts anything. Calibrated: noise is even over coordinates, so a small factor
-//! keeps it out of the contexts, and a large one lets the bias, which has far to go, arrive within the clip norm.
+//! in the same coordinates and nobody converts anything. Calibrated: noise is even over coordinates, so a small
+//! factor keeps it out of the contexts, and a large one lets the bias, which has far to go, arrive within the clip norm.
 //! Scales that only multiply before the clip (in either direction) lose to the unigram at `z = 4`.
 //!
 //! [`Unigram`] and [`Bigram`] are the yardsticks: a loss that fell says nothing, byte frequencies alone give that.
@@ -72,21 +72,18 @@ impl Text {
     ///
     /// # Errors
     ///
-    /// [`TrainingError::EmptyData`] for no bytes, [`TrainingError::NotText`] if more than half are "other".
+    /// [`TrainingError::EmptyData`] for no bytes, [`TrainingError::NotText`] if more than half are control bytes or
+    /// no UTF-8. Other scripts are text, of which the model learns little.
     pub fn new(bytes: &[u8]) -> Result<Self, TrainingError> {
         if bytes.is_empty() {
             return Err(TrainingError::EmptyData);
         }
-        let symbols: Vec<u8> = [b'\n'; 2]
-            .iter()
-            .chain(bytes)
-            .map(|&byte| symbol_of(byte))
-            .collect();
-        let (outside, total) = (symbols.iter().filter(|&&s| s == OTHER).count(), bytes.len());
+        let (outside, total) = (bytes_of_no_text(bytes), bytes.len());
         if outside > total / 2 {
             return Err(TrainingError::NotText { outside, total });
         }
-        Ok(Self { symbols })
+        let padded = [b'\n'; 2].iter().chain(bytes);
+        Ok(Self { symbols: padded.map(|&byte| symbol_of(byte)).collect() })
     }
 
     /// Bytes in the text, and positions that can be predicted.
@@ -95,10 +92,7 @@ impl Text {
     }
 
     fn context(&self, position: usize) -> Context {
-        Context {
-            previous: self.symbols[position + 1],
-            before: self.symbols[position],
-        }
+        Context { previous: self.symbols[position + 1], before: self.symbols[position] }
     }
 
     fn target(&self, position: usize) -> u8 {
@@ -110,6 +104,12 @@ impl fmt::Debug for Text {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Text(..)") // a client's own data
     }
+}
+
+fn bytes_of_no_text(bytes: &[u8]) -> usize {
+    let is_control = |&byte: &u8| byte.is_ascii_control() && !byte.is_ascii_whitespace();
+    let chunks = bytes.utf8_chunks();
+    chunks.map(|chunk| chunk.invalid().len() + chunk.valid().bytes().filter(is_control).count()).sum()
 }
 
 /// The two symbols before the one to predict.
@@ -154,22 +154,9 @@ pub trait Predictor {
 
     /// `symbols` characters that continue `prefix`; "other" is shown as U+FFFD.
     fn complete(&self, prefix: &str, symbols: usize, choice: Choice) -> String {
-        let padded = [b'\n'; 2]
-            .iter()
-            .chain(prefix.as_bytes())
-            .map(|&byte| symbol_of(byte));
-        let mut context = padded.fold(
-            Context {
-                previous: NEWLINE,
-                before: NEWLINE,
-            },
-            follow,
-        );
-        let mut rng = SplitMix64::new(if let Choice::Sampled { seed } = choice {
-            seed
-        } else {
-            0
-        });
+        let padded = [b'\n'; 2].iter().chain(prefix.as_bytes()).map(|&byte| symbol_of(byte));
+        let mut context = padded.fold(Context { previous: NEWLINE, before: NEWLINE }, follow);
+        let mut rng = SplitMix64::new(if let Choice::Sampled { seed } = choice { seed } else { 0 });
         let mut text = String::new();
         for _ in 0..symbols {
             let distribution = self.distribution(context);
@@ -185,10 +172,7 @@ pub trait Predictor {
 }
 
 fn follow(context: Context, symbol: u8) -> Context {
-    Context {
-        previous: symbol,
-        before: context.previous,
-    }
+    Context { previous: symbol, before: context.previous }
 }
 
 fn most_likely(distribution: &[f64; SYMBOLS]) -> u8 {
@@ -250,14 +234,9 @@ impl LanguageModel {
     pub fn initial(seed: u64) -> Self {
         let mut rng = SplitMix64::new(seed);
         let deviation = 0.5 / (RANK as f64).sqrt() / f64::from(EMBEDDING_SCALE);
-        let mut embedding =
-            || Array2::from_shape_simple_fn((SYMBOLS, RANK), || (deviation * rng.normal()) as f32);
+        let mut embedding = || Array2::from_shape_simple_fn((SYMBOLS, RANK), || (deviation * rng.normal()) as f32);
         let (previous, before) = (embedding(), embedding());
-        Self {
-            previous,
-            before,
-            readout: Array2::zeros((SYMBOLS, READOUT)),
-        }
+        Self { previous, before, readout: Array2::zeros((SYMBOLS, READOUT)) }
     }
 
     /// Reads a vector as published.
@@ -279,25 +258,13 @@ impl LanguageModel {
         };
         let (previous, before) = (take(RANK).to_owned(), take(RANK).to_owned());
         let readout = concatenate(Axis(1), &[take(RANK), take(1)]).expect("98 rows each");
-        Ok(Self {
-            previous,
-            before,
-            readout,
-        })
+        Ok(Self { previous, before, readout })
     }
 
     /// The vector to publish, [`VECTOR_LEN`] values.
     pub fn to_vector(&self) -> Vec<f32> {
-        let tensors = [
-            self.previous.view(),
-            self.before.view(),
-            self.weight(),
-            self.bias(),
-        ];
-        tensors
-            .iter()
-            .flat_map(|tensor| tensor.iter().copied())
-            .collect()
+        let tensors = [self.previous.view(), self.before.view(), self.weight(), self.bias()];
+        tensors.iter().flat_map(|tensor| tensor.iter().copied()).collect()
     }
 
     /// W, 98 x 6.
@@ -331,13 +298,7 @@ impl LanguageModel {
             column[usize::from(text.target(position))] -= 1.0; // d loss / d logit = p - [it is the target]
         }
         let gradient = &mut work.context_gradient;
-        general_mat_mul(
-            EMBEDDING_SCALE,
-            &work.scores.t(),
-            &self.weight(),
-            0.0,
-            gradient,
-        );
+        general_mat_mul(EMBEDDING_SCALE, &work.scores.t(), &self.weight(), 0.0, gradient);
     }
 
     /// Adds `factor` times the gradient in `work`.
@@ -345,12 +306,8 @@ impl LanguageModel {
         general_mat_mul(factor, &work.scores, &work.hidden, 1.0, &mut self.readout);
         for (gradient, &position) in work.context_gradient.rows().into_iter().zip(positions) {
             let Context { previous, before } = text.context(position);
-            self.previous
-                .row_mut(previous.into())
-                .scaled_add(factor, &gradient);
-            self.before
-                .row_mut(before.into())
-                .scaled_add(factor, &gradient);
+            self.previous.row_mut(previous.into()).scaled_add(factor, &gradient);
+            self.before.row_mut(before.into()).scaled_add(factor, &gradient);
         }
     }
 
@@ -383,9 +340,7 @@ impl Predictor for LanguageModel {
             self.forward(text, batch, &mut work);
             let better = likelier_than_target(&work.scores, text, batch);
             softmax(&mut work.scores, &mut work.line);
-            for ((column, &position), better) in
-                work.scores.columns().into_iter().zip(batch).zip(better)
-            {
+            for ((column, &position), better) in work.scores.columns().into_iter().zip(batch).zip(better) {
                 let target = text.target(position);
                 tally.add(target, -f64::from(column[usize::from(target)]).ln(), better);
             }
@@ -422,14 +377,10 @@ fn softmax(scores: &mut Array2<f32>, line: &mut [f32]) {
     let scores = scores.as_slice_mut().expect("a workspace is contiguous");
     line.fill(f32::NEG_INFINITY);
     for row in scores.chunks_exact(line.len()) {
-        line.iter_mut()
-            .zip(row)
-            .for_each(|(max, &x)| *max = if x > *max { x } else { *max });
+        line.iter_mut().zip(row).for_each(|(max, &x)| *max = if x > *max { x } else { *max });
     }
     for row in scores.chunks_exact_mut(line.len()) {
-        row.iter_mut()
-            .zip(&*line)
-            .for_each(|(x, &max)| *x = exp_of_nonpositive(*x - max));
+        row.iter_mut().zip(&*line).for_each(|(x, &max)| *x = exp_of_nonpositive(*x - max));
     }
     line.fill(0.0);
     for row in scores.chunks_exact(line.len()) {
@@ -437,9 +388,7 @@ fn softmax(scores: &mut Array2<f32>, line: &mut [f32]) {
     }
     line.iter_mut().for_each(|sum| *sum = sum.recip());
     for row in scores.chunks_exact_mut(line.len()) {
-        row.iter_mut()
-            .zip(&*line)
-            .for_each(|(x, &inverse)| *x *= inverse);
+        row.iter_mut().zip(&*line).for_each(|(x, &inverse)| *x *= inverse);
     }
 }
 
@@ -463,14 +412,9 @@ fn exp_of_nonpositive(x: f32) -> f32 {
 
 /// For each position, how many symbols score above its target; ties go to the lower number.
 fn likelier_than_target(scores: &Array2<f32>, text: &Text, positions: &[usize]) -> Vec<usize> {
-    let targets: Vec<u8> = positions
-        .iter()
-        .map(|&position| text.target(position))
-        .collect();
+    let targets: Vec<u8> = positions.iter().map(|&position| text.target(position)).collect();
     let columns = scores.columns().into_iter().zip(&targets);
-    let bar: Vec<f32> = columns
-        .map(|(column, &target)| column[usize::from(target)])
-        .collect();
+    let bar: Vec<f32> = columns.map(|(column, &target)| column[usize::from(target)]).collect();
     let mut better = vec![0; positions.len()];
     for (symbol, row) in (0_u8..).zip(scores.rows()) {
         let others = row.into_iter().zip(&bar).zip(&targets);
@@ -506,12 +450,7 @@ impl LanguageTrainer {
     ///
     /// Those of [`Text::new`].
     pub fn new(data: &[u8], config: SgdConfig, id: TrainerId) -> Result<Self, TrainingError> {
-        Ok(Self {
-            text: Text::new(data)?,
-            config,
-            seed: id.seed,
-            client: id.client,
-        })
+        Ok(Self { text: Text::new(data)?, config, seed: id.seed, client: id.client })
     }
 }
 
@@ -519,11 +458,7 @@ impl LanguageTrainer {
 pub fn layout() -> Layout {
     let tensor = |name, columns: &[usize], scale| {
         let shape = [&[SYMBOLS], columns].concat();
-        TensorLayout {
-            name,
-            shape: shape.into_iter().map(|size| size as u32).collect(),
-            scale,
-        }
+        TensorLayout { name, shape: shape.into_iter().map(|size| size as u32).collect(), scale }
     };
     Layout {
         tensors: vec![
@@ -544,20 +479,11 @@ impl LocalTrainer for LanguageTrainer {
         let start = LanguageModel::from_vector(model)?;
         let mut trained = start.clone();
         let mut work = Workspace::new(self.config.positions);
-        let stream = Stream {
-            seed: self.seed,
-            client: self.client,
-            round,
-        };
+        let stream = Stream { seed: self.seed, client: self.client, round };
         let mut rng = SplitMix64::for_stream(stream);
-        descend(
-            &self.config,
-            self.text.bytes(),
-            &mut rng,
-            |positions, rate| {
-                trained.sgd_step(&self.text, positions, &mut work, rate);
-            },
-        );
+        descend(&self.config, self.text.bytes(), &mut rng, |positions, rate| {
+            trained.sgd_step(&self.text, positions, &mut work, rate);
+        });
         let moved = trained.to_vector().into_iter().zip(start.to_vector());
         let update: Vec<f32> = moved.map(|(after, before)| after - before).collect();
         check_finite("update", &update)?;
@@ -581,9 +507,7 @@ impl Unigram {
             }
         }
         let total: f64 = counts.iter().sum();
-        Self {
-            distribution: counts.map(|count| count / total),
-        }
+        Self { distribution: counts.map(|count| count / total) }
     }
 }
 
@@ -647,11 +571,7 @@ mod tests {
     fn the_alphabet_covers_every_byte_once() {
         let mut bytes_of = [0; SYMBOLS];
         (0..=255_u8).for_each(|byte| bytes_of[usize::from(symbol_of(byte))] += 1);
-        assert!(
-            bytes_of[..usize::from(OTHER)]
-                .iter()
-                .all(|&count| count == 1)
-        );
+        assert!(bytes_of[..usize::from(OTHER)].iter().all(|&count| count == 1));
         assert_eq!(f64::from(bytes_of[usize::from(OTHER)]), OTHER_BYTES);
         assert!((b' '..=b'~').all(|byte| char_of(symbol_of(byte)) == char::from(byte)));
         assert_eq!((char_of(NEWLINE), char_of(TAB)), ('\n', '\t'));
@@ -661,9 +581,7 @@ mod tests {
     fn the_layout_describes_the_vector() {
         assert_eq!((layout().vector_len(), VECTOR_LEN), (1862, 1862));
         let vector = busy_model(1);
-        let back = LanguageModel::from_vector(&vector)
-            .expect("right length")
-            .to_vector();
+        let back = LanguageModel::from_vector(&vector).expect("right length").to_vector();
         assert_eq!(vector, back);
         let model = LanguageModel::from_vector(&vector).expect("right length");
         assert_eq!(model.readout[[1, RANK]], vector[VECTOR_LEN - SYMBOLS + 1]);
@@ -680,16 +598,10 @@ mod tests {
         model.backward(&text, &positions, &mut work);
         let mut gradient = LanguageModel::from_vector(&[0.0; VECTOR_LEN]).expect("right length");
         gradient.move_along(&text, &positions, &work, 1.0 / positions.len() as f32);
-        let worst = compare_gradient(
-            &point,
-            &gradient.to_vector(),
-            0..VECTOR_LEN,
-            1e-2,
-            |moved| {
-                let model = LanguageModel::from_vector(moved).expect("right length");
-                model.evaluate(&text).nats_per_byte
-            },
-        );
+        let worst = compare_gradient(&point, &gradient.to_vector(), 0..VECTOR_LEN, 1e-2, |moved| {
+            let model = LanguageModel::from_vector(moved).expect("right length");
+            model.evaluate(&text).nats_per_byte
+        });
         let worst = worst.expect("there are coordinates");
         assert!(worst.relative_error < 5e-3, "{worst:?}");
     }
@@ -714,10 +626,7 @@ mod tests {
         for step in 0..87_000 {
             let x = -(step as f32) * 1e-3;
             let (fast, exact) = (f64::from(exp_of_nonpositive(x)), f64::from(x).exp());
-            assert!(
-                (fast / exact - 1.0).abs() < 3e-7,
-                "e^{x}: {fast} against {exact}"
-            );
+            assert!((fast / exact - 1.0).abs() < 3e-7, "e^{x}: {fast} against {exact}");
         }
         assert!(exp_of_nonpositive(f32::NEG_INFINITY) < 2e-38);
         assert!(exp_of_nonpositive(f32::NAN).is_nan());
@@ -728,10 +637,7 @@ mod tests {
     fn the_initial_model_knows_nothing() {
         let model = LanguageModel::initial(1);
         let ascii = model.evaluate(&text("plain\n"));
-        assert!(
-            (ascii.nats_per_byte - 98_f64.ln()).abs() < 1e-6,
-            "{ascii:?}"
-        );
+        assert!((ascii.nats_per_byte - 98_f64.ln()).abs() < 1e-6, "{ascii:?}");
         let half = model.evaluate(&Text::new(b"a\xff").expect("half of it is text"));
         let expected = 98_f64.ln() + OTHER_BYTES.ln() / 2.0;
         assert!((half.nats_per_byte - expected).abs() < 1e-6, "{half:?}");
@@ -763,11 +669,7 @@ mod tests {
     #[test]
     fn training_repeats_itself_and_differs_by_client_and_round() {
         let model = LanguageModel::initial(1).to_vector();
-        let config = SgdConfig {
-            steps: 3,
-            positions: 16,
-            rate: 1.0,
-        };
+        let config = SgdConfig { steps: 3, positions: 16, rate: 1.0 };
         let update = |client, round| {
             let id = TrainerId { client, ..ID };
             let mut trainer = LanguageTrainer::new(SAMPLE.as_bytes(), config, id).expect("text");
@@ -783,24 +685,14 @@ mod tests {
     fn a_client_alone_learns_its_text() {
         let sample = "the sum and nothing else\n".repeat(40);
         let text = text(&sample);
-        let config = SgdConfig {
-            steps: 400,
-            positions: 64,
-            rate: 1.0,
-        };
+        let config = SgdConfig { steps: 400, positions: 64, rate: 1.0 };
         let mut trainer = LanguageTrainer::new(sample.as_bytes(), config, ID).expect("text");
         let mut model = LanguageModel::initial(1).to_vector();
         let update = trainer.train(&model, 1).expect("a finite model");
-        model
-            .iter_mut()
-            .zip(update)
-            .for_each(|(value, change)| *value += change);
+        model.iter_mut().zip(update).for_each(|(value, change)| *value += change);
         let model = LanguageModel::from_vector(&model).expect("right length");
         let (reached, unigram) = (model.evaluate(&text), Unigram::fit([&text]).evaluate(&text));
-        assert!(
-            reached.nats_per_byte < unigram.nats_per_byte - 1.5,
-            "{reached:?} {unigram:?}"
-        );
+        assert!(reached.nats_per_byte < unigram.nats_per_byte - 1.5, "{reached:?} {unigram:?}");
         assert_eq!(model.complete("the sum an", 7, Choice::Greedy), "d nothi");
         let sampled = |seed| model.complete("the ", 30, Choice::Sampled { seed });
         assert_eq!(sampled(1), sampled(1));
@@ -813,32 +705,15 @@ mod tests {
         let trainer = |data: &[u8]| LanguageTrainer::new(data, config, ID);
         assert!(matches!(trainer(b""), Err(TrainingError::EmptyData)));
         let refused = trainer(&[0xff, 0x00, b'a']);
-        assert!(matches!(
-            refused,
-            Err(TrainingError::NotText {
-                outside: 2,
-                total: 3
-            })
-        ));
+        assert!(matches!(refused, Err(TrainingError::NotText { outside: 2, total: 3 })));
+        assert!(trainer("\u{434}\u{430}\r\n".as_bytes()).is_ok()); // a script of which it learns little
         let mut trainer = trainer(b"x").expect("one byte is text");
         let refused = trainer.train(&[0.0; 3], 1);
-        assert!(matches!(
-            refused,
-            Err(TrainingError::ModelLength {
-                expected: 1862,
-                actual: 3
-            })
-        ));
+        assert!(matches!(refused, Err(TrainingError::ModelLength { expected: 1862, actual: 3 })));
         let mut model = LanguageModel::initial(1).to_vector();
         model[5] = f32::NAN;
         let refused = trainer.train(&model, 1);
-        assert!(matches!(
-            refused,
-            Err(TrainingError::NonFinite {
-                what: "model",
-                index: 5
-            })
-        ));
+        assert!(matches!(refused, Err(TrainingError::NonFinite { what: "model", index: 5 })));
     }
 
     /// Values that are finite but absurd overflow inside: the trainer says so instead of returning NaN.
@@ -846,10 +721,7 @@ mod tests {
     fn an_update_that_overflows_is_refused() {
         let mut trainer = LanguageTrainer::new(b"xyz", SgdConfig::default(), ID).expect("text");
         let refused = trainer.train(&[f32::MAX; VECTOR_LEN], 1);
-        assert!(
-            matches!(refused, Err(TrainingError::NonFinite { .. })),
-            "{refused:?}"
-        );
+        assert!(matches!(refused, Err(TrainingError::NonFinite { .. })), "{refused:?}");
     }
 
     #[test]

@@ -13,30 +13,22 @@ pub struct SgdConfig {
     pub rate: f32,
 }
 
-/// Calibrated: at 4 the embeddings diverge at some clients (some to NaN) and the others pull apart; below 1 progress is
-/// slow. Between 0.5 and 1.5 the choice matters little.
+/// Calibrated: at 4 the embeddings diverge at some clients (some to NaN) and the others pull apart; below 1 progress
+/// is slow. Between 0.5 and 1.5 the choice matters little.
 const LOCAL_RATE: f32 = 1.0;
 
 impl Default for SgdConfig {
     /// The demo's column for 64 clients.
     fn default() -> Self {
-        Self {
-            steps: 80,
-            positions: 256,
-            rate: LOCAL_RATE,
-        }
+        Self { steps: 80, positions: 256, rate: LOCAL_RATE }
     }
 }
 
-/// Runs `config.steps` minibatches: `step` receives example numbers below `examples` and the rate, and moves the model.
+/// Runs `config.steps` minibatches: `step` receives example numbers below `examples` and the rate, and moves the
+/// model.
 ///
 /// Does nothing when there are no examples.
-pub fn descend(
-    config: &SgdConfig,
-    examples: usize,
-    rng: &mut SplitMix64,
-    mut step: impl FnMut(&[usize], f32),
-) {
+pub fn descend(config: &SgdConfig, examples: usize, rng: &mut SplitMix64, mut step: impl FnMut(&[usize], f32)) {
     if examples == 0 {
         return;
     }
@@ -62,11 +54,7 @@ pub struct ServerRate {
 impl ServerRate {
     /// 1.5 falling to 0.3, tuned at `z = 4` with 64 clients. At another `z` it may diverge.
     pub fn demo(rounds: u64) -> Self {
-        Self {
-            first: 1.5,
-            last: 0.3,
-            rounds,
-        }
+        Self { first: 1.5, last: 0.3, rounds }
     }
 
     /// The rate after `completed` published rounds, so 0 before the first.
@@ -109,11 +97,7 @@ impl DemoSettings {
             scaled_clip: 330.0,
             noise_multiplier,
             rounds: 12,
-            local: SgdConfig {
-                steps,
-                positions,
-                rate: LOCAL_RATE,
-            },
+            local: SgdConfig { steps, positions, rate: LOCAL_RATE },
         }
     }
 
@@ -156,16 +140,10 @@ impl SplitMix64 {
 
     /// A stream of its own for every `(seed, client, round)`: each is mixed in by one full step.
     pub fn for_stream(stream: Stream) -> Self {
-        [stream.seed, stream.client, stream.round]
-            .into_iter()
-            .fold(Self::new(0), |rng, part| {
-                let mut mixed = Self {
-                    state: rng.state ^ part,
-                };
-                Self {
-                    state: mixed.next_u64(),
-                }
-            })
+        [stream.seed, stream.client, stream.round].into_iter().fold(Self::new(0), |rng, part| {
+            let mut mixed = Self { state: rng.state ^ part };
+            Self { state: mixed.next_u64() }
+        })
     }
 
     /// The next 64 bits.
@@ -212,18 +190,14 @@ mod tests {
         assert!((rate.after(11) - 0.3).abs() < 1e-6);
         assert_eq!(rate.after(99), rate.after(11));
         let steps: Vec<f32> = (0..11).map(|r| rate.after(r) - rate.after(r + 1)).collect();
-        assert!(
-            steps.iter().all(|step| (step - 1.2 / 11.0).abs() < 1e-6),
-            "{steps:?}"
-        );
+        assert!(steps.iter().all(|step| (step - 1.2 / 11.0).abs() < 1e-6), "{steps:?}");
         assert_eq!(ServerRate::demo(1).after(0), 1.5);
         assert_eq!(ServerRate::demo(0).after(3), 1.5);
     }
 
     #[test]
     fn settings_take_the_nearest_column_below() {
-        let clips = [2, 64, 255, 256, 999, 1000, 100_000]
-            .map(|clients| DemoSettings::for_clients(clients).clip_norm);
+        let clips = [2, 64, 255, 256, 999, 1000, 100_000].map(|clients| DemoSettings::for_clients(clients).clip_norm);
         assert_eq!(clips, [2.0, 2.0, 2.0, 3.0, 3.0, 4.0, 4.0]);
     }
 
@@ -246,22 +220,10 @@ mod tests {
 
     #[test]
     fn seed_client_and_round_each_change_the_stream() {
-        let first = |seed, client, round| {
-            SplitMix64::for_stream(Stream {
-                seed,
-                client,
-                round,
-            })
-            .next_u64()
-        };
+        let first = |seed, client, round| SplitMix64::for_stream(Stream { seed, client, round }).next_u64();
         let base = first(1, 2, 3);
         assert_eq!(base, first(1, 2, 3));
-        for other in [
-            first(2, 2, 3),
-            first(1, 3, 3),
-            first(1, 2, 4),
-            first(2, 1, 3),
-        ] {
+        for other in [first(2, 2, 3), first(1, 3, 3), first(1, 2, 4), first(2, 1, 3)] {
             assert_ne!(base, other);
         }
     }
@@ -272,10 +234,7 @@ mod tests {
         let draws: Vec<f64> = (0..100_000).map(|_| rng.normal()).collect();
         let mean = draws.iter().sum::<f64>() / 1e5;
         let variance = draws.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / 1e5;
-        assert!(
-            mean.abs() < 0.02 && (variance - 1.0).abs() < 0.03,
-            "{mean} {variance}"
-        );
+        assert!(mean.abs() < 0.02 && (variance - 1.0).abs() < 0.03, "{mean} {variance}");
         let unit = (0..100_000).map(|_| rng.unit()).sum::<f64>() / 1e5;
         assert!((unit - 0.5).abs() < 0.01, "{unit}");
     }
@@ -283,11 +242,7 @@ mod tests {
     /// One parameter, loss `(x - 3)^2 / 2`: it is found, in exactly the configured number of steps.
     #[test]
     fn descend_finds_a_minimum() {
-        let config = SgdConfig {
-            steps: 50,
-            positions: 4,
-            rate: 0.5,
-        };
+        let config = SgdConfig { steps: 50, positions: 4, rate: 0.5 };
         let (mut x, mut calls) = (0.0_f32, 0);
         descend(&config, 10, &mut SplitMix64::new(1), |batch, rate| {
             assert!(batch.len() == 4 && batch.iter().all(|&example| example < 10));
@@ -295,8 +250,6 @@ mod tests {
             calls += 1;
         });
         assert!((x - 3.0).abs() < 1e-6 && calls == 50);
-        descend(&config, 0, &mut SplitMix64::new(1), |_, _| {
-            unreachable!("no examples")
-        });
+        descend(&config, 0, &mut SplitMix64::new(1), |_, _| unreachable!("no examples"));
     }
 }

@@ -5,7 +5,7 @@
 use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 
 use super::acknowledge::{ReadyToMask, read_held, write_held};
-use super::policy::{budget_covers, round_charge};
+use super::policy::{budget_covers, round_charge_of};
 use super::saved::{Saved, Turn};
 use super::{Membership, Memory, RoundView, chained};
 use crate::ids::LeafIndex;
@@ -74,7 +74,7 @@ fn core_admits(view: &RoundView, core: &CoreSet) -> Result<(), ServerMisbehaved>
 
 /// charged before the first byte goes out, keyed by task and counter, never refunded.
 fn charge(view: &mut RoundView) -> Result<(), ServerMisbehaved> {
-    let Some(charge) = round_charge(&view.header) else { return Ok(()) };
+    let Some(charge) = round_charge_of(&view.header.params) else { return Ok(()) };
     let (task, counter) = (view.header.task, view.header.counter);
     budget_covers(&view.header, &view.memory, &view.member.policy)?;
     view.memory.ledger.charge((task.0, counter), charge);

@@ -8,7 +8,7 @@ use alloc::{collections::BTreeSet, string::{String, ToString}, vec::Vec};
 use super::Memory;
 use crate::ids::{Digest, TaskId};
 use crate::messages::Header;
-use crate::params::MILLION;
+use crate::params::{MILLION, RoundParams};
 use crate::primitives::signature::IdentityPublicKey;
 use crate::privacy::accountant::{IntegerRound, RdpCurve, RoundingBounds, skellam_curve};
 use crate::privacy::budget::Budget;
@@ -166,8 +166,7 @@ impl Policy {
 }
 
 /// What a round costs this client, worst case; `None` where it adds no noise and the cost has no bound. §10
-pub fn round_charge(header: &Header) -> Option<RdpCurve> {
-    let params = &header.params;
+pub fn round_charge_of(params: &RoundParams) -> Option<RdpCurve> {
     let round = IntegerRound {
         max_squared_norm: params.max_squared_norm,
         dim: params.vector_len.into(),
@@ -179,7 +178,7 @@ pub fn round_charge(header: &Header) -> Option<RdpCurve> {
 /// whether this client's own ledger covers the round; asked before it advertises and again before it charges. A round
 /// charged already costs nothing more. No noise: only a policy that demands none comes this far, and says so aloud.
 pub(super) fn budget_covers(header: &Header, memory: &Memory, policy: &Policy) -> Result<(), ServerMisbehaved> {
-    let Some(charge) = round_charge(header) else { return Ok(()) };
+    let Some(charge) = round_charge_of(&header.params) else { return Ok(()) };
     if memory.ledger.is_spent((header.task.0, header.counter)) {
         return Ok(());
     }

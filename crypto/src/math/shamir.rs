@@ -82,7 +82,7 @@ impl Interpolation {
         Scalar::invert_batch_alloc(&mut denominators);
         // prod_{j != i} x_j / (x_j - x_i); (-1)^(len-1) turns (x_i - x_j) into (x_j - x_i).
         let all: Scalar = points.iter().product();
-        let sign = if points.len() % 2 == 0 { -Scalar::ONE } else { Scalar::ONE };
+        let sign = if points.len().is_multiple_of(2) { -Scalar::ONE } else { Scalar::ONE };
         let mut inverses = points.clone();
         Scalar::invert_batch_alloc(&mut inverses);
         let weights = inverses

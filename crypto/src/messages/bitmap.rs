@@ -74,7 +74,7 @@ impl Bitmap {
         }
         let count = reader.u32("bitmap count")?;
         let set = Self { n, bits: reader.take("bitmap", n.div_ceil(8) as usize)?.to_vec() };
-        if n % 8 != 0 && set.bits.last().is_some_and(|last| last >> (n % 8) != 0) {
+        if !n.is_multiple_of(8) && set.bits.last().is_some_and(|last| last >> (n % 8) != 0) {
             return Err(wrong("padding bits zero"));
         }
         if set.count() != count {

@@ -189,6 +189,12 @@ impl RdpCurve {
         Self::from_parts(orders.to_vec(), divergences)
     }
 
+    /// A curve at the default orders, from divergences that were written down; `None` unless there is one number from 0 up
+    /// for each order.
+    pub fn from_divergences(divergences: Vec<f64>) -> Option<Self> {
+        Self::from_parts(default_orders(), divergences).ok()
+    }
+
     pub(super) fn from_parts(orders: Vec<u32>, divergences: Vec<f64>) -> Result<Self, CurveError> {
         let rising = orders.windows(2).all(|pair| pair[0] < pair[1]);
         if orders.first().is_none_or(|&first| first < 2) || !rising {

@@ -1,7 +1,8 @@
 //! The demo's text: found on disk, a tenth held out, the rest dealt to the clients.
 //!
-//! Everything follows from the folder's content and a seed: files are taken in the order of their paths, and no choice
-//! looks at a clock or at the order in which the file system lists them. [`Corpus::digest`] names the text in reports.
+//! Everything follows from the folder's content and a seed: files are taken in the order of their paths, and no
+//! choice looks at a clock or at the order in which the file system lists them. [`Corpus::digest`] names the text in
+//! reports.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -90,10 +91,7 @@ impl Corpus {
     fn deal(files: Vec<TextFile>, deal: Deal) -> Result<Self> {
         let bytes: usize = files.iter().map(|file| file.bytes.len()).sum();
         let needed = deal.clients.saturating_mul(CLIENT_MEAN_MIN_BYTES * 10 / 9);
-        ensure!(
-            deal.clients > 0,
-            "the demo needs at least one client, got 0; pass a larger --clients"
-        );
+        ensure!(deal.clients > 0, "the demo needs at least one client, got 0; pass a larger --clients");
         ensure!(
             bytes >= needed,
             "the text is too small: expected at least {needed} bytes for {} clients, found {bytes} in {} files; add \
@@ -161,10 +159,7 @@ impl Found {
                 folder.display(),
                 path.display(),
             );
-            files.push(TextFile {
-                path: portable(path.strip_prefix(folder).unwrap_or(&path)),
-                bytes: text,
-            });
+            files.push(TextFile { path: portable(path.strip_prefix(folder).unwrap_or(&path)), bytes: text });
         }
         if files.is_empty() {
             let came = match candidates {
@@ -182,12 +177,7 @@ impl Found {
 }
 
 fn collect(folder: &Path, extensions: Option<&[&str]>, paths: &mut Vec<PathBuf>) -> Result<()> {
-    let reading = || {
-        format!(
-            "cannot list the folder {}; check its permissions",
-            folder.display()
-        )
-    };
+    let reading = || format!("cannot list the folder {}; check its permissions", folder.display());
     for entry in fs::read_dir(folder).with_context(reading)? {
         let entry = entry.with_context(reading)?;
         let (name, kind) = (entry.file_name(), entry.file_type().with_context(reading)?);
@@ -214,36 +204,24 @@ fn portable(path: &Path) -> String {
 
 /// The file's bytes, or `None` if it is empty or not text.
 fn read_text(path: &Path) -> Result<Option<Vec<u8>>> {
-    let reading = || {
-        format!(
-            "cannot read {}; make it readable or move it away",
-            path.display()
-        )
-    };
+    let reading = || format!("cannot read {}; make it readable or move it away", path.display());
     let mut file = fs::File::open(path).with_context(reading)?;
     let size = file.metadata().with_context(reading)?.len();
     let mut bytes = Vec::new();
     if size > LARGE_FILE_BYTES {
-        file.by_ref()
-            .take(SNIFFED_BYTES)
-            .read_to_end(&mut bytes)
-            .with_context(reading)?;
+        file.by_ref().take(SNIFFED_BYTES).read_to_end(&mut bytes).with_context(reading)?;
         if !is_text(&bytes) {
             return Ok(None);
         }
     }
-    file.take(CORPUS_MAX_BYTES as u64)
-        .read_to_end(&mut bytes)
-        .with_context(reading)?;
+    file.take(CORPUS_MAX_BYTES as u64).read_to_end(&mut bytes).with_context(reading)?;
     Ok(is_text(&bytes).then_some(bytes))
 }
 
 /// At least three quarters printable ASCII or white space, and no NUL. This admits UTF-8 and Latin-1 in European
 /// languages; what the model's alphabet does not know at all (another script, random bytes) it could only refuse.
 fn is_text(bytes: &[u8]) -> bool {
-    let known = bytes
-        .iter()
-        .filter(|byte| matches!(byte, b' '..=b'~' | b'\n' | b'\t' | b'\r'));
+    let known = bytes.iter().filter(|byte| matches!(byte, b' '..=b'~' | b'\n' | b'\t' | b'\r'));
     !bytes.is_empty() && !bytes.contains(&0) && 4 * known.count() >= 3 * bytes.len()
 }
 
@@ -284,16 +262,9 @@ fn hold_out(files: Vec<TextFile>, rng: &mut SplitMix64) -> Split {
     if texts.len() < WHOLE_FILES_MIN || 2 * bytes < tenth {
         return cut_tenths(texts, tenth, rng);
     }
-    let mut split = Split {
-        pieces: Vec::new(),
-        held_out: Vec::with_capacity(bytes),
-    };
+    let mut split = Split { pieces: Vec::new(), held_out: Vec::with_capacity(bytes) };
     for (text, is_held_out) in texts.into_iter().zip(chosen) {
-        if is_held_out {
-            split.held_out.extend(text)
-        } else {
-            split.pieces.push(text)
-        }
+        if is_held_out { split.held_out.extend(text) } else { split.pieces.push(text) }
     }
     split
 }
@@ -301,17 +272,12 @@ fn hold_out(files: Vec<TextFile>, rng: &mut SplitMix64) -> Split {
 /// From every text one contiguous share at a seeded place, `tenth` bytes in all or a little more.
 fn cut_tenths(texts: Vec<Vec<u8>>, tenth: usize, rng: &mut SplitMix64) -> Split {
     let total: usize = texts.iter().map(Vec::len).sum();
-    let mut split = Split {
-        pieces: Vec::new(),
-        held_out: Vec::new(),
-    };
+    let mut split = Split { pieces: Vec::new(), held_out: Vec::new() };
     for mut text in texts {
         let share = (text.len() as u128 * tenth as u128).div_ceil(total as u128) as usize;
         let after = text.split_off(rng.below(text.len() - share + 1) + share);
         split.held_out.extend(text.split_off(text.len() - share));
-        split
-            .pieces
-            .extend([text, after].into_iter().filter(|piece| !piece.is_empty()));
+        split.pieces.extend([text, after].into_iter().filter(|piece| !piece.is_empty()));
     }
     split
 }
@@ -342,10 +308,7 @@ fn deal_by_size(mut pieces: Vec<Vec<u8>>, clients: usize) -> Vec<Vec<u8>> {
 mod tests {
     use super::*;
 
-    const DEAL: Deal = Deal {
-        clients: 8,
-        seed: 1,
-    };
+    const DEAL: Deal = Deal { clients: 8, seed: 1 };
 
     /// Files of different sizes, each of its own letter, so that a byte tells where it came from.
     fn files(sizes: &[usize]) -> Vec<TextFile> {
@@ -385,20 +348,9 @@ mod tests {
             let corpus = Corpus::deal(files(sizes), DEAL).expect("enough text");
             assert_eq!(sizes_by_letter(&corpus), sizes);
             let total: usize = sizes.iter().sum();
-            assert!(
-                (total / 20..=total / 9).contains(&corpus.held_out.len()),
-                "{sizes:?}"
-            );
-            assert_eq!(
-                (corpus.bytes, corpus.files, corpus.clients.len()),
-                (total, sizes.len(), 8)
-            );
-            let least = corpus
-                .clients
-                .iter()
-                .map(Vec::len)
-                .min()
-                .expect("eight clients");
+            assert!((total / 20..=total / 9).contains(&corpus.held_out.len()), "{sizes:?}");
+            assert_eq!((corpus.bytes, corpus.files, corpus.clients.len()), (total, sizes.len(), 8));
+            let least = corpus.clients.iter().map(Vec::len).min().expect("eight clients");
             assert!(least >= total / 8 / 3, "{sizes:?}: {least}");
         }
     }
@@ -407,20 +359,12 @@ mod tests {
     fn whole_files_are_held_out_where_there_are_enough() {
         let corpus = Corpus::deal(files(&[300; 60]), DEAL).expect("enough text");
         assert_eq!(corpus.held_out.len(), 6 * 300);
-        assert!(
-            corpus
-                .clients
-                .iter()
-                .flatten()
-                .all(|letter| !corpus.held_out.contains(letter))
-        );
+        assert!(corpus.clients.iter().flatten().all(|letter| !corpus.held_out.contains(letter)));
     }
 
     #[test]
     fn clients_get_equal_amounts() {
-        let pieces = files(&[700, 600, 500, 400, 400, 300, 200, 100])
-            .into_iter()
-            .map(|f| f.bytes);
+        let pieces = files(&[700, 600, 500, 400, 400, 300, 200, 100]).into_iter().map(|f| f.bytes);
         let dealt = deal_by_size(pieces.collect(), 4);
         assert_eq!(dealt.iter().map(Vec::len).collect::<Vec<_>>(), [800; 4]);
     }
@@ -428,8 +372,7 @@ mod tests {
     #[test]
     fn the_deal_follows_from_content_and_seed() {
         let deal = |seed| {
-            let corpus =
-                Corpus::deal(files(&[300; 60]), Deal { seed, ..DEAL }).expect("enough text");
+            let corpus = Corpus::deal(files(&[300; 60]), Deal { seed, ..DEAL }).expect("enough text");
             (corpus.digest, corpus.held_out, corpus.clients)
         };
         assert_eq!(deal(1), deal(1));
@@ -447,35 +390,15 @@ mod tests {
         for (path, text) in texts.iter().rev() {
             write(two.path(), path, text.repeat(300).as_bytes());
         }
-        for skipped in [
-            ".git/config",
-            ".hidden",
-            "target/debug/x.txt",
-            "b/node_modules/x.js",
-        ] {
+        for skipped in [".git/config", ".hidden", "target/debug/x.txt", "b/node_modules/x.js"] {
             write(two.path(), skipped, b"skipped");
         }
         write(two.path(), "picture.png", &[0x89, b'P', 0, 0xff]);
         write(two.path(), "empty.txt", b"");
-        write(
-            two.path(),
-            "russian.txt",
-            "\u{434}\u{430}".repeat(99).as_bytes(),
-        );
-        let [one, two] = [one, two].map(|folder| {
-            Corpus::from_folder(
-                folder.path(),
-                Deal {
-                    clients: 3,
-                    seed: 1,
-                },
-            )
-            .expect("text")
-        });
-        assert_eq!(
-            (one.files, one.digest, one.clients),
-            (3, two.digest, two.clients)
-        );
+        write(two.path(), "russian.txt", "\u{434}\u{430}".repeat(99).as_bytes());
+        let [one, two] =
+            [one, two].map(|folder| Corpus::from_folder(folder.path(), Deal { clients: 3, seed: 1 }).expect("text"));
+        assert_eq!((one.files, one.digest, one.clients), (3, two.digest, two.clients));
     }
 
     #[test]
@@ -492,34 +415,20 @@ mod tests {
     #[test]
     fn refusals_say_what_came_and_what_to_do() {
         let folder = temporary();
-        assert!(
-            refusal(folder.path()).contains("holds no files"),
-            "{}",
-            refusal(folder.path())
-        );
+        assert!(refusal(folder.path()).contains("holds no files"), "{}", refusal(folder.path()));
         write(folder.path(), "a.bin", &[0; 100]);
         assert!(refusal(folder.path()).contains("none of its 1 files is text"));
         write(folder.path(), "a.txt", b"short");
         assert!(refusal(folder.path()).contains("found 5 in 1 files"));
         assert!(refusal(&folder.path().join("a.txt")).contains("is a file"));
         assert!(refusal(&folder.path().join("none")).contains("check the path given to --data"));
-        let nobody = Corpus::deal(
-            files(&[900]),
-            Deal {
-                clients: 0,
-                seed: 1,
-            },
-        );
+        let nobody = Corpus::deal(files(&[900]), Deal { clients: 0, seed: 1 });
         assert!(nobody.is_err());
     }
 
     #[test]
     fn little_text_comes_with_a_warning() {
         let corpus = Corpus::deal(files(&[9000]), DEAL).expect("enough text");
-        assert!(
-            corpus
-                .warning
-                .is_some_and(|warning| warning.contains("9000 bytes"))
-        );
+        assert!(corpus.warning.is_some_and(|warning| warning.contains("9000 bytes")));
     }
 }

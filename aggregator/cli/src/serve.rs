@@ -1,0 +1,128 @@
+//! `veilsum serve` and `veilsum migrate`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, anyhow};
+use clap::Args;
+use veilsum_aggregator::clock::SystemClock;
+use veilsum_aggregator::config::Config;
+use veilsum_aggregator::round::ServiceKeys;
+use veilsum_aggregator::round::learn;
+use veilsum_aggregator::service::{Service, Setup};
+use veilsum_aggregator::store::seal::ServiceKey;
+use veilsum_aggregator::store::sql;
+use veilsum_aggregator::task::{Task, TaskFile};
+use veilsum_crypto::ids::Digest;
+use veilsum_crypto::primitives::signature::{IdentityPublicKey, IdentitySecretKey};
+use veilsum_crypto::transparency::checkpoint::CheckpointKey;
+
+use crate::keyfile;
+
+/// Options of `serve`.
+#[derive(Args)]
+pub struct ServeOptions {
+    /// The configuration file; every key can also be given as VEILSUM_KEY in the environment.
+    #[arg(long, default_value = "veilsum.toml")]
+    config: PathBuf,
+    /// Make or update the tables before starting.
+    #[arg(long)]
+    migrate: bool,
+}
+
+/// Options of `migrate`.
+#[derive(Args)]
+pub struct MigrateOptions {
+    /// `sqlite:PATH` or `postgres://USER:PASSWORD@HOST/NAME`.
+    #[arg(long, env = "DATABASE_URL")]
+    database: String,
+}
+
+/// Makes or updates the tables.
+pub async fn migrate(options: MigrateOptions) -> Result<()> {
+    sql::migrate(&options.database).await?;
+    println!("the tables have schema version {}", sql::SCHEMA_VERSION);
+    Ok(())
+}
+
+/// Runs the aggregator until it is told to stop.
+pub async fn serve(options: ServeOptions) -> Result<()> {
+    logs("info");
+    let config = Config::load(&options.config)?;
+    let tasks = tasks(&config)?;
+    let database = config.database_url();
+    if options.migrate || database.starts_with("sqlite:") {
+        std::fs::create_dir_all(&config.data_dir)?;
+        sql::migrate(&database).await?;
+    }
+    let authority = authority_key(&config.authority_key)?;
+    let (service_key, keys) = service_keys(&config.data_dir, authority)?;
+    println!("aggregator key {}", Digest(*keys.aggregator.public().as_bytes()));
+    let service = Service::start(Setup {
+        database,
+        service_key,
+        keys,
+        listen: config.listen,
+        operations: Some(config.operations),
+        clock: Arc::new(SystemClock),
+        retention_days: Some(config.retention_days),
+    })
+    .await?;
+    for (file, model) in tasks {
+        let id = service.rounds.create_task(&file, &model).await?;
+        println!("serving task {id} \"{}\"", file.name);
+    }
+    println!("listening on http://{}, health and metrics on http://{}", service.address, config.operations);
+    stop_signal().await?;
+    tracing::info!("shutting down: requests in flight are finished");
+    service.stop().await;
+    Ok(())
+}
+
+/// Task files with their first models, each checked before anything starts.
+fn tasks(config: &Config) -> Result<Vec<(TaskFile, Vec<u8>)>> {
+    let read = |entry: &veilsum_aggregator::config::TaskEntry| {
+        let text = std::fs::read_to_string(&entry.file).with_context(|| format!("cannot read the task file {}", entry.file.display()))?;
+        let file = TaskFile::parse(&text).with_context(|| format!("{}", entry.file.display()))?;
+        let task = Task::new(file.clone()).with_context(|| format!("{}", entry.file.display()))?;
+        let model = match &entry.model {
+            None => learn::to_bytes(&vec![0.0; file.model_len as usize]),
+            Some(path) => std::fs::read(path).with_context(|| format!("cannot read the model {}", path.display()))?,
+        };
+        learn::from_bytes(&model, task.file.model_len)?;
+        Ok((file, model))
+    };
+    config.tasks.iter().map(read).collect()
+}
+
+/// A public key as it stands in configuration files.
+pub fn authority_key(digits: &str) -> Result<IdentityPublicKey> {
+    let bytes = Digest::from_hex(digits).ok_or_else(|| anyhow!("authority_key must be 64 lower-case hexadecimal digits"))?;
+    IdentityPublicKey::from_bytes(bytes.0).map_err(|error| anyhow!("authority_key: {error}"))
+}
+
+/// The service's keys, made at the first start. The authority's is not among them.
+pub fn service_keys(data_dir: &Path, authority: IdentityPublicKey) -> Result<(ServiceKey, ServiceKeys)> {
+    let folder = data_dir.join("service");
+    let secret = |name: &str| keyfile::read_or_make(&folder.join(name));
+    let service_key = ServiceKey::from_hex(&hex::encode(secret("sealing.key")?))?;
+    let aggregator = IdentitySecretKey::from_bytes(&secret("aggregator.key")?);
+    let checkpoint = CheckpointKey::from_bytes(&secret("checkpoint.key")?);
+    let origin = format!("veilsum/{}", aggregator.public().party().0.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+    Ok((service_key, ServiceKeys { aggregator, checkpoint, origin, authority }))
+}
+
+/// Structured logs on stderr; `RUST_LOG` decides what is said.
+pub fn logs(default: &str) {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| default.into());
+    // A second call, in tests, changes nothing.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).json().try_init();
+}
+
+async fn stop_signal() -> Result<()> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        pressed = tokio::signal::ctrl_c() => pressed.context("cannot wait for an interrupt"),
+        _ = terminate.recv() => Ok(()),
+    }
+}

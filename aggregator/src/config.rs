@@ -1,0 +1,130 @@
+//! How a service is set up: file, then environment. `veilsum serve --config veilsum.toml`
+//!
+//! Every key of the file can be given as `VEILSUM_KEY`; the environment wins.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use figment::Figment;
+use figment::providers::{Env, Format, Toml};
+use serde::{Deserialize, Serialize};
+
+/// The settings of `veilsum serve`.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where clients connect.
+    #[serde(default = "defaults::listen")]
+    pub listen: SocketAddr,
+    /// Where `/healthz`, `/readyz` and `/metrics` answer.
+    #[serde(default = "defaults::operations")]
+    pub operations: SocketAddr,
+    /// `sqlite:PATH` or `postgres://…`; default: SQLite in the data directory.
+    #[serde(default)]
+    pub database: Option<String>,
+    /// Keys, and the embedded database.
+    pub data_dir: PathBuf,
+    /// The enrolment authority's public key, 64 hexadecimal digits.
+    pub authority_key: String,
+    /// Task files to serve, each with `model` beside it.
+    #[serde(default)]
+    pub tasks: Vec<TaskEntry>,
+    /// A proxy in front speaks TLS: only then may `listen` be other than loopback.
+    #[serde(default)]
+    pub behind_tls_proxy: bool,
+    /// Listen in the clear beyond loopback. Messages are signed, and shares and inputs are sealed; who takes part is not.
+    #[serde(default)]
+    pub insecure_listen: bool,
+    /// How long rounds that are over keep digests and rosters, days.
+    #[serde(default = "defaults::retention_days")]
+    pub retention_days: u64,
+}
+
+/// One task to serve.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct TaskEntry {
+    /// The task file.
+    pub file: PathBuf,
+    /// Its first model (safetensors, one f32 tensor "model"); default: all zeros.
+    #[serde(default)]
+    pub model: Option<PathBuf>,
+}
+
+mod defaults {
+    use std::net::SocketAddr;
+    pub fn listen() -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 8_443))
+    }
+    pub fn operations() -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 8_444))
+    }
+    pub fn retention_days() -> u64 {
+        30
+    }
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Unreadable or of another shape.
+    #[error("the configuration cannot be used: {0}")]
+    Figment(Box<figment::Error>),
+    /// No such file.
+    #[error("a configuration file was expected at {0}; there is none. docs/quickstart.md has one to copy")]
+    Missing(PathBuf),
+    /// Listening in the clear.
+    #[error("listen = \"{0}\" is not a loopback address: put a TLS proxy in front and set behind_tls_proxy, or set insecure_listen")]
+    InTheClear(SocketAddr),
+}
+
+impl Config {
+    /// Reads a file and the environment.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        if !path.is_file() {
+            return Err(ConfigError::Missing(path.to_path_buf()));
+        }
+        let figment = Figment::new().merge(Toml::file_exact(path)).merge(Env::prefixed("VEILSUM_"));
+        figment.extract::<Self>().map_err(|error| ConfigError::Figment(Box::new(error)))?.checked()
+    }
+
+    /// Refuses to listen in the clear by accident.
+    pub fn checked(self) -> Result<Self, ConfigError> {
+        if self.listen.ip().is_loopback() || self.behind_tls_proxy || self.insecure_listen {
+            Ok(self)
+        } else {
+            Err(ConfigError::InTheClear(self.listen))
+        }
+    }
+
+    /// The database's address.
+    pub fn database_url(&self) -> String {
+        self.database.clone().unwrap_or_else(|| format!("sqlite:{}", self.data_dir.join("veilsum.sqlite").display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(listen: &str) -> Config {
+        Config {
+            listen: listen.parse().expect("an address"),
+            operations: defaults::operations(),
+            database: None,
+            data_dir: "data".into(),
+            authority_key: "00".repeat(32),
+            tasks: Vec::new(),
+            behind_tls_proxy: false,
+            insecure_listen: false,
+            retention_days: 30,
+        }
+    }
+
+    #[test]
+    fn only_loopback_is_listened_on_in_the_clear_unless_said() {
+        assert!(config("127.0.0.1:1").checked().is_ok());
+        assert!(matches!(config("0.0.0.0:1").checked(), Err(ConfigError::InTheClear(_))));
+        assert!(Config { behind_tls_proxy: true, ..config("0.0.0.0:1") }.checked().is_ok());
+    }
+}

@@ -1,0 +1,73 @@
+//! The HTTP surface: handlers translate, and stop. No rule of the protocol lives here. §7, docs/wire.md §8
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
+use axum::routing::{get, put};
+use tokio::sync::Semaphore;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::timeout::TimeoutLayer;
+
+use crate::round::Rounds;
+use crate::store::Store;
+
+mod messages;
+mod operations;
+mod problem;
+mod statements;
+mod wire;
+
+pub use operations::operations;
+pub use problem::Problem;
+
+/// The longest wait of a read. §7.4
+pub const WAIT_MAX: Duration = Duration::from_millis(30_000);
+/// The longest a request may take, its wait and body included.
+const REQUEST_MAX: Duration = Duration::from_secs(90);
+/// Messages being received at once, per replica; more are answered 503.
+const PUTS_MAX: usize = 512;
+/// Reads waiting at once, per replica; more are answered 503.
+const READS_MAX: usize = 32_768;
+
+/// What handlers share.
+pub struct App<S> {
+    /// The rounds.
+    pub rounds: Arc<Rounds<S>>,
+    puts: Arc<Semaphore>,
+    reads: Arc<Semaphore>,
+}
+
+impl<S> Clone for App<S> {
+    fn clone(&self) -> Self {
+        Self { rounds: self.rounds.clone(), puts: self.puts.clone(), reads: self.reads.clone() }
+    }
+}
+
+/// The data plane: what clients talk to.
+pub fn router<S: Store>(rounds: Arc<Rounds<S>>) -> Router {
+    let app = App { rounds, puts: Arc::new(Semaphore::new(PUTS_MAX)), reads: Arc::new(Semaphore::new(READS_MAX)) };
+    Router::new()
+        .route("/v1/tasks/{task}/header", get(statements::newest_header::<S>))
+        .route("/v1/rounds/{round}/header", get(statements::header::<S>))
+        .route("/v1/rounds/{round}/roster", get(statements::roster::<S>))
+        .route("/v1/rounds/{round}/leaves", get(statements::leaves::<S>))
+        .route("/v1/rounds/{round}/core", get(statements::core::<S>))
+        .route("/v1/rounds/{round}/survivors", get(statements::survivors::<S>))
+        .route("/v1/rounds/{round}/confirmations", get(statements::confirmations::<S>))
+        .route("/v1/rounds/{round}/result", get(statements::result::<S>))
+        // One segment serves both: a client's own mailbox is read where its messages are written.
+        .route("/v1/rounds/{round}/{kind}/{client}", put(messages::put::<S>).get(statements::of_client::<S>))
+        .route("/v1/models/{hash}", get(statements::model::<S>))
+        .route("/v1/revocations/{digest}", get(statements::revocations))
+        .route("/v1/log/checkpoint", get(statements::checkpoint::<S>))
+        .route("/v1/log/consistency", get(statements::consistency::<S>))
+        .fallback(problem::unknown_path)
+        .method_not_allowed_fallback(problem::unknown_path)
+        .layer(DefaultBodyLimit::disable()) // each message has a limit of its own, messages.rs
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_MAX))
+        .layer(CatchPanicLayer::custom(problem::panicked))
+        .with_state(app)
+}

@@ -1,0 +1,37 @@
+//! `PUT /v1/rounds/{round}/{phase}/{client}`: all seven client messages. Each is signed; the signature is the
+//! authentication. The same bytes again succeed; other bytes are refused. docs/wire.md §8.1
+
+use axum::body::{Body, HttpBody, to_bytes};
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+
+use super::{App, Problem, wire};
+use crate::round::{RoundError, Rounds};
+use crate::store::Store;
+
+/// Reads a body no longer than its phase permits, and hands it on.
+pub async fn put<S: Store>(
+    State(app): State<App<S>>,
+    Path((round, phase, client)): Path<(String, String, String)>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<StatusCode, Problem> {
+    let (round, phase, client) = (wire::round(&round)?, wire::phase(&phase)?, wire::client(&client)?);
+    let view = app.rounds.view(round).await?;
+    if headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+        let detail = "send the body as it is: content encodings other than identity are refused";
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, None, detail));
+    }
+    let _slot = app.puts.try_acquire().map_err(|_| RoundError::Busy)?;
+    let limit = Rounds::<S>::body_limit(&view, phase);
+    let too_long = || {
+        let detail = format!("a body of at most {limit} bytes was expected in this phase");
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, None, detail)
+    };
+    if body.size_hint().lower() > limit as u64 {
+        return Err(too_long());
+    }
+    let body = to_bytes(body, limit).await.map_err(|_| too_long())?;
+    app.rounds.accept(round, phase, client, body.to_vec()).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,463 @@
+//! Rounds as they run: admission in groups, closing, opening the next. §8
+//!
+//! Nothing lives here that the store does not hold: views are caches by (round, version), and any number of replicas may
+//! do the same work at once. What is decided is decided in `veilsum_crypto::server`.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch as signal};
+use veilsum_crypto::ids::{ClientId, Digest, LeafIndex, RoundId, TaskId, Timestamp};
+use veilsum_crypto::messages::{Header, RevocationList};
+use veilsum_crypto::primitives::labels;
+use veilsum_crypto::primitives::signature::{IdentityPublicKey, IdentitySecretKey, Statement};
+use veilsum_crypto::rules::{Abandonment, Rejection};
+use veilsum_crypto::server::{self, Admitted, Phase, PhaseKind, RoundFacts, StatementKind};
+use veilsum_crypto::transparency::checkpoint::CheckpointKey;
+
+use crate::clock::Clock;
+use crate::store::{Committed, Store, StoreError, Version};
+use crate::task::{Task, TaskFile};
+
+mod admission;
+pub mod learn;
+mod watch;
+
+pub use watch::{charge_bytes, charge_from_bytes, epsilon_spent, run};
+
+/// The keys that `serve` holds. The authority's is not among them.
+#[derive(Debug)]
+pub struct ServiceKeys {
+    /// Signs the statements of rounds.
+    pub aggregator: IdentitySecretKey,
+    /// Signs heads of the log, and nothing else.
+    pub checkpoint: CheckpointKey,
+    /// The log's name in its checkpoints.
+    pub origin: String,
+    /// Whose certificates count.
+    pub authority: IdentityPublicKey,
+}
+
+/// Why a request cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum RoundError {
+    /// The sender is wrong.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// Other bytes than before.
+    #[error("R-{rule:02}: other bytes were admitted from this client in this phase; send the same bytes, or nothing")]
+    OtherBytes {
+        /// 19 for a masked input, else 3.
+        rule: u8,
+    },
+    /// Another client has the key.
+    #[error("R-09: another client of this round brought one of these keys or this identity first")]
+    KeyTaken,
+    /// The phase or the round is over and nothing was admitted.
+    #[error("{0}")]
+    Gone(Gone),
+    /// No such thing here.
+    #[error("there is no such {0} here")]
+    Unknown(&'static str),
+    /// No right to read this.
+    #[error("R-{rule:02}: {why}")]
+    Forbidden {
+        /// 35, or 37 for a signature.
+        rule: u8,
+        /// Why.
+        why: &'static str,
+    },
+    /// Too much at once.
+    #[error("the service is busy; send the same bytes again after a moment")]
+    Busy,
+    /// The service shuts down.
+    #[error("the service shuts down; send the same bytes again to the next one")]
+    ShuttingDown,
+    /// We are at fault.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A defect of this program.
+    #[error("{0}")]
+    Defect(String),
+}
+
+/// Why something is gone. wire.md §9 names the words.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Gone {
+    /// The phase is over; the round may go on.
+    PhaseClosed,
+    /// The round has a result.
+    Published,
+    /// The round ended without one.
+    Abandoned(Abandonment),
+    /// It existed.
+    Erased,
+}
+
+impl std::fmt::Display for Gone {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Gone::PhaseClosed => f.write_str("phase-closed: this phase is over"),
+            Gone::Published => f.write_str("published: the round has a result"),
+            Gone::Erased => f.write_str("erased: it existed and was erased with the round"),
+            Gone::Abandoned(reason) => {
+                let word = match reason {
+                    Abandonment::RosterTooSmall => "roster-too-small",
+                    Abandonment::Infeasible => "roster-infeasible",
+                    Abandonment::CoreTooSmall => "core-too-small",
+                    Abandonment::TooFewSurvivors => "too-few-survivors",
+                    Abandonment::NotConfirmed => "not-confirmed",
+                    Abandonment::NotOpened => "not-opened",
+                };
+                write!(f, "{word}: {reason}")
+            }
+        }
+    }
+}
+
+/// A round as it stood at one commit.
+#[derive(Debug)]
+pub struct View {
+    /// Which.
+    pub round: RoundId,
+    /// The commit.
+    pub version: Version,
+    /// When its phase opened.
+    pub opened: Timestamp,
+    /// Header and chain.
+    pub facts: RoundFacts,
+    /// Settled facts.
+    pub phase: Phase,
+}
+
+impl View {
+    /// Why nothing more will come of this round, if so.
+    pub fn gone(&self) -> Option<Gone> {
+        match &self.phase {
+            Phase::Published(_) => Some(Gone::Published),
+            Phase::Abandoned(reason, _) => Some(Gone::Abandoned(*reason)),
+            _ => None,
+        }
+    }
+}
+
+/// The running rounds of one replica.
+pub struct Rounds<S> {
+    store: Arc<S>,
+    keys: ServiceKeys,
+    clock: Arc<dyn Clock>,
+    tasks: Mutex<BTreeMap<TaskId, Arc<Task>>>,
+    views: Mutex<BTreeMap<RoundId, Arc<View>>>,
+    signed: Mutex<SignedStatements>,
+    queues: admission::Queues,
+    /// Wakes the watch loop: something was admitted.
+    nudge: Notify,
+    /// Wakes long polls: something was committed.
+    commits: signal::Sender<u64>,
+    draining: signal::Sender<bool>,
+}
+
+/// Statements as served.
+type SignedStatements = BTreeMap<(RoundId, StatementKind), Arc<Vec<u8>>>;
+
+/// How many rounds that are over stay in the caches.
+const CACHED_ROUNDS: usize = 64;
+
+impl<S: Store> Rounds<S> {
+    /// Over a store that is ready.
+    pub fn new(store: Arc<S>, keys: ServiceKeys, clock: Arc<dyn Clock>) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            keys,
+            clock,
+            tasks: Mutex::default(),
+            views: Mutex::default(),
+            signed: Mutex::default(),
+            queues: admission::Queues::default(),
+            nudge: Notify::new(),
+            commits: signal::Sender::new(0),
+            draining: signal::Sender::new(false),
+        })
+    }
+
+    /// The store.
+    pub fn store(&self) -> &S {
+        &self.store
+    }
+
+    /// The keys.
+    pub fn keys(&self) -> &ServiceKeys {
+        &self.keys
+    }
+
+    /// Ends long polls and the watch loop; requests in flight are finished.
+    pub fn drain(&self) {
+        self.draining.send_replace(true);
+        self.nudge.notify_waiters();
+    }
+
+    /// Whether the service is shutting down.
+    pub fn is_draining(&self) -> bool {
+        *self.draining.borrow()
+    }
+
+    /// Returns when the service begins to shut down.
+    pub async fn drained(&self) {
+        let mut draining = self.draining.subscribe();
+        // An error means that the sender is gone, and the service with it.
+        let _ = draining.wait_for(|draining| *draining).await;
+    }
+
+    /// §8.1: judges a message, writes it down, then answers. A lost reply and a retry on another replica are one case.
+    pub async fn accept(self: &Arc<Self>, round: RoundId, addressed: PhaseKind, client: ClientId, body: Vec<u8>) -> Result<(), RoundError> {
+        if self.is_draining() {
+            return Err(RoundError::ShuttingDown);
+        }
+        let mut view = self.view(round).await?;
+        // A cached view may be one commit behind: look again before telling a client that it is early.
+        if view.phase.kind() < addressed {
+            view = self.reload(round).await?;
+        }
+        let body = Arc::new(body);
+        let judged = {
+            let (view, body) = (view.clone(), body.clone());
+            tokio::task::spawn_blocking(move || server::accept(&view.facts, &view.phase, addressed, client, &body))
+                .await
+                .map_err(|error| RoundError::Defect(error.to_string()))?
+        };
+        let admitted = match judged {
+            Ok(accepted) => self.admit(round, addressed, accepted).await?,
+            Err(Rejection::PhaseClosed | Rejection::RoundOver) => Admitted::Closed,
+            Err(rejection) => {
+                tracing::info!(%round, %client, rule = ?rejection.rule(), "message refused");
+                if let (true, Some(rule)) = (rejection.is_proved_by_message(), rejection.rule()) {
+                    self.store.fault(round, addressed, client, rule.0, &body).await?;
+                }
+                return Err(rejection.into());
+            }
+        };
+        match admitted {
+            Admitted::Fresh => {
+                self.nudge.notify_one();
+                Ok(())
+            }
+            Admitted::Again => Ok(()),
+            Admitted::OtherBytes => Err(RoundError::OtherBytes { rule: other_bytes_rule(addressed) }),
+            Admitted::KeyTaken => Err(RoundError::KeyTaken),
+            Admitted::Closed => self.after_closing(round, addressed, client, &body).await,
+        }
+    }
+
+    /// After closing: the same digest 204, another 409, no row 410.
+    async fn after_closing(&self, round: RoundId, phase: PhaseKind, client: ClientId, body: &[u8]) -> Result<(), RoundError> {
+        use sha2::{Digest as _, Sha256};
+        match self.store.digest(round, phase, client).await? {
+            Some(digest) if digest.0 == <[u8; 32]>::from(Sha256::digest(body)) => Ok(()),
+            Some(_) => Err(RoundError::OtherBytes { rule: other_bytes_rule(phase) }),
+            None => {
+                let view = self.reload(round).await?;
+                Err(RoundError::Gone(view.gone().unwrap_or(Gone::PhaseClosed)))
+            }
+        }
+    }
+
+    /// A round at its newest commit that this replica knows of.
+    pub async fn view(&self, round: RoundId) -> Result<Arc<View>, RoundError> {
+        let cached = self.views.lock().expect("no panic holds this lock").get(&round).cloned();
+        match cached {
+            Some(view) => Ok(view),
+            None => self.reload(round).await,
+        }
+    }
+
+    /// A round at its newest commit.
+    async fn reload(&self, round: RoundId) -> Result<Arc<View>, RoundError> {
+        let loaded = self.store.load(round).await?.ok_or(RoundError::Unknown("round"))?;
+        let cached = self.views.lock().expect("no panic holds this lock").get(&round).cloned();
+        if let Some(view) = cached.filter(|view| view.version == loaded.version) {
+            return Ok(view);
+        }
+        let damaged = |error: &dyn std::fmt::Display| StoreError::Damaged(format!("round {round}: {error}"));
+        let header = Statement::decode(&loaded.header, labels::HEADER)
+            .and_then(|statement| Header::from_statement(&statement))
+            .map_err(|error| damaged(&error))?;
+        let facts = RoundFacts::new(header, RevocationList::none());
+        let phase = Phase::decode(&loaded.state, &facts).map_err(|error| damaged(&error))?;
+        let view = Arc::new(View { round, version: loaded.version, opened: loaded.opened, facts, phase });
+        let mut views = self.views.lock().expect("no panic holds this lock");
+        views.insert(round, view.clone());
+        if views.len() > CACHED_ROUNDS
+            && let Some(over) = views.iter().find(|(id, view)| **id != round && view.gone().is_some()).map(|(id, _)| *id)
+        {
+            views.remove(&over);
+            self.signed.lock().expect("no panic holds this lock").retain(|(id, _), _| *id != over);
+        }
+        Ok(view)
+    }
+
+    /// Waits until `ready` finds something in the newest view of a round, at most `wait`.
+    pub async fn wait_for<T>(&self, round: RoundId, wait: Duration, ready: impl Fn(&View) -> Option<T>) -> Result<Option<T>, RoundError> {
+        let mut commits = self.commits.subscribe();
+        let mut draining = self.draining.subscribe();
+        let end = tokio::time::Instant::now() + wait;
+        loop {
+            commits.mark_unchanged();
+            if let Some(found) = ready(&*self.view(round).await?) {
+                return Ok(Some(found));
+            }
+            tokio::select! {
+                () = tokio::time::sleep_until(end) => return Ok(None),
+                _ = draining.wait_for(|draining| *draining) => return Ok(None),
+                _ = commits.changed() => {}
+            }
+        }
+    }
+
+    /// The newest header of a task above a counter, signed; waits for it.
+    pub async fn newest_header(&self, task: TaskId, after: u64, wait: Duration) -> Result<Option<Vec<u8>>, RoundError> {
+        if !self.tasks.lock().expect("no panic holds this lock").contains_key(&task) {
+            self.load_tasks().await?;
+            if !self.tasks.lock().expect("no panic holds this lock").contains_key(&task) {
+                return Err(RoundError::Unknown("task"));
+            }
+        }
+        let mut commits = self.commits.subscribe();
+        let mut draining = self.draining.subscribe();
+        let end = tokio::time::Instant::now() + wait;
+        loop {
+            commits.mark_unchanged();
+            if let Some((_, header)) = self.store.newest_header(task, after).await? {
+                return Ok(Some(self.sign(&header, StatementKind::Header)?));
+            }
+            tokio::select! {
+                () = tokio::time::sleep_until(end) => return Ok(None),
+                _ = draining.wait_for(|draining| *draining) => return Ok(None),
+                _ = commits.changed() => {}
+            }
+        }
+    }
+
+    /// A statement as served. R-30: only what was fixed and read back is signed; Ed25519 is deterministic, so every replica
+    /// makes the same signature.
+    pub async fn statement(&self, round: RoundId, kind: StatementKind) -> Result<Arc<Vec<u8>>, RoundError> {
+        if let Some(served) = self.signed.lock().expect("no panic holds this lock").get(&(round, kind)) {
+            return Ok(served.clone());
+        }
+        let (bytes, attachment) = self.store.statement(round, kind).await?.ok_or(RoundError::Unknown("statement"))?;
+        let mut served = self.sign(&bytes, kind)?;
+        served.extend_from_slice(&attachment);
+        let served = Arc::new(served);
+        self.signed.lock().expect("no panic holds this lock").insert((round, kind), served.clone());
+        Ok(served)
+    }
+
+    fn sign(&self, bytes: &[u8], kind: StatementKind) -> Result<Vec<u8>, RoundError> {
+        let label = match kind {
+            StatementKind::Header => labels::HEADER,
+            StatementKind::Roster => labels::ROSTER,
+            StatementKind::Core => labels::CORE,
+            StatementKind::Survivors => labels::SURVIVORS,
+            StatementKind::Result => labels::RESULT,
+        };
+        let statement = Statement::decode(bytes, label).map_err(|error| StoreError::Damaged(error.to_string()))?;
+        Ok(statement.sign(&self.keys.aggregator).encode())
+    }
+
+    /// Bodies that clients sent in a phase, by client; those erased are absent.
+    pub async fn bodies(&self, round: RoundId, phase: PhaseKind, clients: Option<&[ClientId]>) -> Result<BTreeMap<ClientId, Vec<u8>>, RoundError> {
+        Ok(self.store.bodies(round, phase, clients).await?)
+    }
+
+    /// The ids at leaves of a round's roster, in the order asked.
+    pub fn clients_at(view: &View, leaves: &[LeafIndex]) -> Option<Vec<ClientId>> {
+        let assembly = view.phase.assembly()?;
+        leaves.iter().map(|leaf| assembly.params().has(*leaf).then(|| assembly.roster().client(*leaf))).collect()
+    }
+
+    /// Registers a task with its first model; the same file again changes nothing.
+    pub async fn create_task(&self, file: &TaskFile, model: &[u8]) -> Result<TaskId, RoundError> {
+        let task = Task::new(file.clone()).map_err(|error| RoundError::Defect(error.to_string()))?;
+        let text = toml::to_string(file).map_err(|error| RoundError::Defect(error.to_string()))?;
+        match self.store.create_task(task.id, &text, model, self.clock.now()).await? {
+            Committed::Yes => {}
+            Committed::Conflict => {
+                return Err(RoundError::Defect(format!(
+                    "task \"{}\" exists with another file; give the new one another name",
+                    file.name
+                )));
+            }
+        }
+        self.load_tasks().await?;
+        self.nudge.notify_one();
+        Ok(task.id)
+    }
+
+    /// Takes up the tasks that the store holds.
+    async fn load_tasks(&self) -> Result<(), RoundError> {
+        for row in self.store.tasks().await? {
+            if self.tasks.lock().expect("no panic holds this lock").contains_key(&row.task) {
+                continue;
+            }
+            let task = TaskFile::parse(&row.file)
+                .and_then(Task::new)
+                .map_err(|error| StoreError::Damaged(format!("task {}: {error}", row.task)))?;
+            self.tasks.lock().expect("no panic holds this lock").insert(row.task, Arc::new(task));
+        }
+        Ok(())
+    }
+
+    fn task(&self, id: TaskId) -> Option<Arc<Task>> {
+        self.tasks.lock().expect("no panic holds this lock").get(&id).cloned()
+    }
+
+    /// The longest body that a phase permits in a round. §7.4
+    pub fn body_limit(view: &View, phase: PhaseKind) -> usize {
+        body_limit(&view.facts.header, view.phase.assembly().map(|assembly| assembly.params().degree), phase)
+    }
+
+    /// The log's head as a signed note. §9
+    pub async fn checkpoint(&self) -> Result<String, RoundError> {
+        let head = self.store.log_head().await?;
+        let head = veilsum_crypto::primitives::merkle::TreeHead { size: head.size, root: head.root };
+        Ok(self.keys.checkpoint.note(&self.keys.origin, &head))
+    }
+
+    /// Proof that the log of `from` leaves is the beginning of that of `to`. §9
+    pub async fn log_growth(&self, from: u64, to: u64) -> Result<Vec<Digest>, RoundError> {
+        let size = self.store.log_head().await?.size;
+        if from == 0 || from > to || to > size {
+            return Err(RoundError::Unknown("stretch of the log"));
+        }
+        let leaves = self.store.log_leaves(0, to).await?;
+        Ok(veilsum_crypto::primitives::merkle::consistency_path(&leaves, from))
+    }
+}
+
+fn other_bytes_rule(phase: PhaseKind) -> u8 {
+    if phase == PhaseKind::Masking { 19 } else { 3 }
+}
+
+/// Length of a statement without its body: label up to 32 bytes, the fixed fields and the signature.
+const STATEMENT_MAX: usize = 1 + 32 + 2 + 64 + 32 + 4 + 64;
+
+fn body_limit(header: &Header, degree: Option<u32>, phase: PhaseKind) -> usize {
+    // Before the roster is fixed nothing but adverts is admitted; k is below n.
+    let degree = degree.unwrap_or(header.params.roster_max) as usize;
+    match phase {
+        PhaseKind::Advertising => 2 * (4 + STATEMENT_MAX) + 72 + 128,
+        PhaseKind::Sharing => STATEMENT_MAX + 32 + degree * veilsum_crypto::messages::sealed_shares::EDGE_BYTES,
+        PhaseKind::Acknowledging => STATEMENT_MAX + 33 * degree,
+        PhaseKind::Opening => STATEMENT_MAX + 2 + 68 * degree,
+        PhaseKind::Masking => STATEMENT_MAX + 40 + header.params.packed_bytes(),
+        PhaseKind::Confirming => STATEMENT_MAX,
+        PhaseKind::Unmasking => STATEMENT_MAX + 33 * degree,
+        PhaseKind::Published | PhaseKind::Abandoned => 0,
+    }
+}
+
+impl<S> std::fmt::Debug for Rounds<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Rounds(..)")
+    }
+}

@@ -1,0 +1,75 @@
+//! Server-side learning: the next model from the released sum. §6.4
+//!
+//! FedAvg with a server rate: `model += rate * mean`. Models are stored as safetensors with one tensor "model" of f32; the
+//! SHA-256 of those bytes stands in the next header.
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use sha2::{Digest as _, Sha256};
+use veilsum_crypto::ids::Digest;
+use veilsum_crypto::math::ring::RingVector;
+use veilsum_crypto::server::Effect;
+use veilsum_crypto::update::{decode_sum, decode_weighted};
+
+use crate::task::Task;
+
+/// Why there is no next model.
+#[derive(Debug, thiserror::Error)]
+pub enum LearnError {
+    /// The stored model is not one.
+    #[error("the model is not a safetensors file with one f32 tensor \"model\" of {expected} elements: {found}")]
+    Model {
+        /// Elements wanted.
+        expected: u32,
+        /// What came.
+        found: String,
+    },
+    /// The sum decodes to no mean.
+    #[error("the sum gives no mean: {0}")]
+    Mean(#[from] veilsum_crypto::update::UpdateError),
+}
+
+/// A model's bytes as they are stored and served.
+pub fn to_bytes(model: &[f32]) -> Vec<u8> {
+    let data: Vec<u8> = model.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let view = TensorView::new(Dtype::F32, vec![model.len()], &data).expect("as many bytes as elements need");
+    safetensors::serialize([("model", view)], None).expect("one tensor of known length")
+}
+
+/// The inverse of [`to_bytes`].
+pub fn from_bytes(bytes: &[u8], expected: u32) -> Result<Vec<f32>, LearnError> {
+    let wrong = |found: String| LearnError::Model { expected, found };
+    let tensors = SafeTensors::deserialize(bytes).map_err(|error| wrong(error.to_string()))?;
+    let tensor = tensors.tensor("model").map_err(|error| wrong(error.to_string()))?;
+    if tensor.dtype() != Dtype::F32 || tensor.data().len() != expected as usize * 4 {
+        return Err(wrong(format!("{:?} of shape {:?}", tensor.dtype(), tensor.shape())));
+    }
+    Ok(tensor.data().chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().expect("chunks of four"))).collect())
+}
+
+/// The next model.
+pub(super) fn next_model(task: &Task, counter: u64, model: &[u8], sum: &RingVector, count: u32) -> Result<Effect, LearnError> {
+    let mut values = from_bytes(model, task.file.model_len)?;
+    let mean = if task.params.weight_max > 0 {
+        decode_weighted(sum, task.params.clip_norm)?
+    } else {
+        decode_sum(sum, task.params.scale, count)?
+    };
+    let rate = task.server_rate(counter) as f32;
+    values.iter_mut().zip(&mean).for_each(|(value, step)| *value += rate * step);
+    let bytes = to_bytes(&values);
+    let digest = Digest(Sha256::digest(&bytes).into());
+    Ok(Effect::Model { bytes, digest })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_survives_its_file_and_another_length_is_refused() {
+        let model = [1.0, -2.5, 3.25];
+        assert_eq!(from_bytes(&to_bytes(&model), 3).expect("as written"), model);
+        assert!(from_bytes(&to_bytes(&model), 4).is_err());
+        assert!(from_bytes(b"no model", 3).is_err());
+    }
+}

@@ -1,0 +1,140 @@
+//! One replica: store, rounds, listeners, and how they start and stop.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use veilsum_crypto::ids::Timestamp;
+
+use crate::clock::Clock;
+use crate::http;
+use crate::round::{self, Rounds, ServiceKeys};
+use crate::store::seal::ServiceKey;
+use crate::store::sql::SqlStore;
+use crate::store::{Store, StoreError};
+
+/// How long a shutdown waits for requests in flight.
+const DRAIN_MAX: Duration = Duration::from_secs(20);
+/// How often rounds that are over are looked at for purging.
+const PURGE_EVERY: Duration = Duration::from_secs(60 * 60);
+
+/// Everything a replica needs.
+pub struct Setup {
+    /// `sqlite:PATH` or `postgres://…`, with tables in place.
+    pub database: String,
+    /// Wraps the keys of sums.
+    pub service_key: ServiceKey,
+    /// Signs.
+    pub keys: ServiceKeys,
+    /// Where clients connect; port 0: any free one.
+    pub listen: SocketAddr,
+    /// Where health and metrics answer; `None`: nowhere.
+    pub operations: Option<SocketAddr>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// How long rounds that are over keep rosters and digests; `None`: for ever.
+    pub retention_days: Option<u64>,
+}
+
+/// Why a replica does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The address.
+    #[error("cannot listen on {address}: {cause}; is another program using the port? Choose another address")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+}
+
+/// A running replica.
+#[derive(Debug)]
+pub struct Service {
+    /// Its rounds.
+    pub rounds: Arc<Rounds<SqlStore>>,
+    /// Where clients connect.
+    pub address: SocketAddr,
+    /// Where health and metrics answer.
+    pub operations: Option<SocketAddr>,
+    running: Vec<JoinHandle<()>>,
+}
+
+impl Service {
+    /// Opens the store, listens, and runs the watch loop.
+    pub async fn start(setup: Setup) -> Result<Self, StartError> {
+        let store = Arc::new(SqlStore::open(&setup.database, setup.service_key).await?);
+        let rounds = Rounds::new(store, setup.keys, setup.clock.clone());
+        let listener = listen(setup.listen).await?;
+        let address = local(&listener, setup.listen)?;
+        let mut running = vec![
+            tokio::spawn(serve(listener, http::router(rounds.clone()), rounds.clone())),
+            tokio::spawn(round::run(rounds.clone())),
+        ];
+        let mut operations = None;
+        if let Some(wanted) = setup.operations {
+            let listener = listen(wanted).await?;
+            operations = Some(local(&listener, wanted)?);
+            running.push(tokio::spawn(serve(listener, http::operations(rounds.clone()), rounds.clone())));
+        }
+        if let Some(days) = setup.retention_days {
+            running.push(tokio::spawn(purge(rounds.clone(), setup.clock, days)));
+        }
+        Ok(Self { rounds, address, operations, running })
+    }
+
+    /// Drains: no new messages, requests in flight are finished, waits end.
+    pub async fn stop(self) {
+        self.rounds.drain();
+        for task in self.running {
+            let abort = task.abort_handle();
+            if tokio::time::timeout(DRAIN_MAX, task).await.is_err() {
+                abort.abort();
+            }
+        }
+        self.rounds.store().close().await;
+    }
+
+    /// Stops at once, as a crash would: nothing is finished, nothing is said.
+    pub fn crash(self) {
+        for task in &self.running {
+            task.abort();
+        }
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|cause| StartError::Listen { address, cause })
+}
+
+fn local(listener: &TcpListener, wanted: SocketAddr) -> Result<SocketAddr, StartError> {
+    listener.local_addr().map_err(|cause| StartError::Listen { address: wanted, cause })
+}
+
+async fn serve<S: Store>(listener: TcpListener, router: axum::Router, rounds: Arc<Rounds<S>>) {
+    let served = axum::serve(listener, router).with_graceful_shutdown(async move { rounds.drained().await }).await;
+    if let Err(error) = served {
+        tracing::error!(%error, "a listener ended");
+    }
+}
+
+async fn purge<S: Store>(rounds: Arc<Rounds<S>>, clock: Arc<dyn Clock>, days: u64) {
+    let age_us = days.saturating_mul(24 * 60 * 60 * 1_000_000);
+    loop {
+        match rounds.store().purge(Timestamp(clock.now().0.saturating_sub(age_us))).await {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "old rounds purged"),
+            Err(error) => tracing::error!(%error, "purging failed; it is tried again in an hour"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(PURGE_EVERY) => {}
+            () = rounds.drained() => return,
+        }
+    }
+}
