@@ -1,2 +1,15 @@
-//! The client of Veilsum.
+//! The client of Veilsum: take part in private federated training.
+//!
+//! One update is followed by reading downward: [`training`] makes it, [`participant`] drives it through the phases of
+//! `veilsum_crypto::client`, [`saved`] writes down every step before its message is released, [`transport`] carries
+//! bytes. `examples/quickstart.rs` is the whole of it on one page.
+
+pub mod config;
+pub mod participant;
+pub mod saved;
 pub mod training;
+pub mod transport;
+
+pub use config::{Identity, Join};
+pub use participant::{ClientEvent, LocalWork, Participant, ParticipantError, RoundOutcome, TrainerWork};
+pub use transport::{HttpTransport, Transport};

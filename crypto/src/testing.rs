@@ -146,6 +146,18 @@ impl World {
         turn.persist(&self.saving, &mut os_rng(), |_| Ok::<_, Infallible>(())).expect("writes nothing")
     }
 
+    /// Persists, and forgets everything but what was written down: the sealed bytes. Beside them, what was sent.
+    #[allow(private_bounds, reason = "as `Turn::persist`")]
+    pub fn written<Next: saved::Saved, Sent: saved::Outgoing>(&self, turn: Turn<Next, Sent>) -> (Vec<u8>, Vec<u8>) {
+        let mut disk = Vec::new();
+        let write = |sealed: &Sealed| {
+            disk.extend_from_slice(&sealed.0);
+            Ok::<_, Infallible>(())
+        };
+        let (_, sent) = turn.persist(&self.saving, &mut os_rng(), write).expect("memory does not fail");
+        (disk, sent)
+    }
+
     /// A noised vector with this client's update: all zero but `value` at coordinate `at`.
     pub fn update(&self, value: f32, at: usize, share_variance: u64) -> Noised {
         let params = &self.facts.header.params;

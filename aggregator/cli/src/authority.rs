@@ -118,7 +118,7 @@ impl Authority {
             not_after: not_before.plus_ms(u64::from(days) * 24 * 60 * 60 * 1_000),
         };
         let certificate = Certificate::issue(body, &self.0);
-        Ok(Identity::new(key, certificate, saving.try_into().expect("32 bytes")))
+        Ok(Identity::new(key, certificate, saving.try_into().expect("32 bytes")).expect("the certificate was made out for this key"))
     }
 }
 

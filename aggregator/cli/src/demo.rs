@@ -97,7 +97,7 @@ pub async fn run(options: Options) -> Result<()> {
         None => Corpus::from_project(deal)?,
     };
     let model = LanguageModel::initial(options.seed);
-    let progress = Progress::new(options.rounds, if options.json { Reader::Machine } else { Reader::Person });
+    let progress = Progress::new(options.rounds, if options.json { Reader::Program } else { Reader::Person });
     progress.note("enrolling clients");
     let world = World::make(&options, cohort, &settings, &model.to_vector()).await?;
     let baseline = Baseline::new(&corpus)?;

@@ -10,7 +10,7 @@ use veilsum_crypto::ids::RoundId;
 use veilsum_crypto::server::{Accepted, Admitted, Keep, PhaseKind};
 
 use super::{RoundError, Rounds};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// Messages waiting in one queue.
 const QUEUE_MESSAGES_MAX: usize = 4_096;
@@ -23,7 +23,11 @@ type Answer = Result<Admitted, Refusal>;
 
 /// A failed commit, told to everybody who waited for it.
 #[derive(Clone, Debug)]
-struct Refusal(String);
+struct Refusal {
+    /// Whether trying again may help.
+    is_passing: bool,
+    why: String,
+}
 
 struct Waiting {
     accepted: Accepted,
@@ -64,7 +68,8 @@ impl<S: Store> Rounds<S> {
         }
         match receiver.await {
             Ok(Ok(admitted)) => Ok(admitted),
-            Ok(Err(Refusal(why))) => Err(crate::store::StoreError::Away(why).into()),
+            Ok(Err(Refusal { is_passing: true, why })) => Err(StoreError::Away(why).into()),
+            Ok(Err(Refusal { why, .. })) => Err(RoundError::Defect(why)),
             Err(_) => Err(RoundError::ShuttingDown),
         }
     }
@@ -77,7 +82,8 @@ impl<S: Store> Rounds<S> {
             for (index, answer) in answers.into_iter().enumerate() {
                 let said = match &outcome {
                     Ok(admitted) => Ok(admitted.get(index).copied().unwrap_or(Admitted::Closed)),
-                    Err(error) => Err(Refusal(error.to_string())),
+                    Err(StoreError::Away(why)) => Err(Refusal { is_passing: true, why: why.clone() }),
+                    Err(error) => Err(Refusal { is_passing: false, why: error.to_string() }),
                 };
                 let _ = answer.send(said); // who went away asks again
             }

@@ -13,8 +13,9 @@ pub struct SgdConfig {
     pub rate: f32,
 }
 
-/// Calibrated: at 4 the embeddings diverge at some clients (some to NaN) and the others pull apart; below 1 progress
-/// is slow. Between 0.5 and 1.5 the choice matters little.
+/// Calibrated by simulation on 1.3 MB of Rust, 64 clients, `z = 4`, three seeds. Nats below the unigram: 0.36, 0.32 and
+/// 0.33 at 1, but 0.35, 0.14 and 0.15 at 4, the rate of the first calibration. From 0.5 to 1.5 it matters little; on
+/// Markdown 1 and 4 do equally well.
 const LOCAL_RATE: f32 = 1.0;
 
 impl Default for SgdConfig {

@@ -158,7 +158,7 @@ impl Policy {
         let bounds = RoundingBounds::new(params.clip_norm * params.scale, params.vector_len.into(), libm::exp(-0.5));
         most("max_squared_norm", params.max_squared_norm as f64, bounds.max_integer_squared_norm as f64)?;
         if let GammaBasis::CertifiedGroup { coverage_min, corrupt_of_group } = self.gamma {
-            let gamma = u64::from(corrupt_of_group) * MILLION / u64::from(coverage_min.max(1));
+            let gamma = (u64::from(corrupt_of_group) * MILLION).div_ceil(u64::from(coverage_min.max(1)));
             least("corrupt_fraction over group coverage", params.corrupt_fraction.into(), gamma as f64)?;
         }
         Ok(())

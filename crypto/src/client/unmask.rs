@@ -31,14 +31,14 @@ impl ReadyToUnmask {
     }
 }
 
-/// t distinct valid signatures of the agreement set on this very root; stops at t.
+/// t distinct valid signatures on this very root, of members of the agreement set that are in it; stops at t.
 fn agreed(view: &RoundView, survivors: &Survivors, confirmations: &[Vec<u8>]) -> Result<(), ServerMisbehaved> {
     let needed = view.params.threshold;
     let mut signers = BTreeSet::new();
     for confirmation in confirmations.iter().filter_map(|bytes| Confirmation::decode(bytes).ok()) {
         let statement = confirmation.signed().statement();
         let Some(leaf) = view.roster.leaf_of(statement.sender.into()) else { continue };
-        if !view.order.agrees(leaf) || signers.contains(&leaf) {
+        if !view.order.agrees(leaf) || !survivors.members().has(leaf) || signers.contains(&leaf) {
             continue;
         }
         let peer = view.peer(leaf);

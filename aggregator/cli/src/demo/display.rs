@@ -184,10 +184,7 @@ pub(super) fn ladder(outcome: &DemoOutcome, details: &DemoDetails) -> [Rung; 6] 
         rung("uniform guessing", details.baselines.uniform_loss, "every byte alike".into()),
         Rung { ours: true, ..rung("this model before training", outcome.loss_before, String::new()) },
         rung("byte frequencies (unigram)", outcome.unigram_loss, "what mere counting gives".into()),
-        Rung {
-            ours: true,
-            ..rung("this model after training", outcome.loss_after, against_unigram(outcome))
-        },
+        Rung { ours: true, ..rung("this model after training", outcome.loss_after, against_unigram(outcome)) },
         rung("its plain twin", outcome.plain_loss_after, against_plain(outcome)),
         rung("byte pairs (bigram)", details.baselines.bigram_loss, "counted centrally, on all text at once".into()),
     ]
@@ -216,10 +213,13 @@ pub(super) fn released_in_words(outcome: &DemoOutcome) -> String {
     if released == 0 {
         return format!("0 of {rounds} rounds released: nothing was published.");
     }
+    let exact = match outcome.bit_exact() {
+        exact if exact == released => "every released sum equals".to_string(),
+        exact => format!("only {exact} of these {released} sums equal"),
+    };
     format!(
-        "{released} of {rounds} rounds released; {} of these {released} sums equal, bit for bit, the plain sum of what \
-         the survivors wrote down before masking.",
-        outcome.bit_exact()
+        "{released} of {rounds} rounds released; {exact}, bit for bit, the plain sum of what the survivors wrote down \
+         before masking."
     )
 }
 
@@ -334,9 +334,16 @@ mod tests {
             println!("{}", round_line(round, detail, 12));
         }
         println!("\n{text}");
-        for expected in
-            ["4.587", "3.027", "0.386 better", "2.842", "28 %", "Epsilon 4.02 at delta 1e-5", "unwitnessed:", "gamma is"]
-        {
+        for expected in [
+            "4.587",
+            "3.027",
+            "0.386 better",
+            "2.842",
+            "28 %",
+            "Epsilon 4.02 at delta 1e-5",
+            "unwitnessed:",
+            "gamma is",
+        ] {
             assert!(text.contains(expected), "{expected} is missing from\n{text}");
         }
         assert!(text.lines().all(|line| line.chars().count() <= COLUMNS + 10));

@@ -78,7 +78,6 @@ pub enum Status {
 
 /// One value for each phase in which a client sends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-#[expect(missing_docs, reason = "the names of the protocol's phases")]
 pub struct ByPhase<T> {
     pub advertise: T,
     pub share: T,

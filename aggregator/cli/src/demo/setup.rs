@@ -76,7 +76,8 @@ impl World {
         policy.budget = task.budget;
         policy.layout = Some(layout_digest());
         policy.cohort_min = task.params.cohort_min;
-        let join = Join { server: format!("http://{}", service.address), task: task.id, policy: policy.clone() };
+        let mut join = Join::new(&format!("http://{}", service.address), task.id, aggregator, authority.public());
+        join.policy = policy.clone();
         let group = Group { number: 0, size: options.clients };
         let mut identities = Vec::with_capacity(options.clients as usize);
         for number in 0..options.clients {

@@ -1,0 +1,69 @@
+//! What a client brings to a round: work on its own data.
+
+use std::error::Error;
+use std::sync::{Mutex, PoisonError};
+
+use safetensors::{Dtype, SafeTensors};
+use veilsum_crypto::messages::Header;
+use veilsum_crypto::update::ModelUpdate;
+
+use crate::training::LocalTrainer;
+
+/// Training ends in an update, or in words.
+pub type Trained = Result<ModelUpdate, Box<dyn Error + Send + Sync>>;
+
+/// Makes one update from a model; runs on a thread of its own and may take its time.
+pub trait LocalWork: Send + 'static {
+    /// Trains from `model`, the bytes whose hash the header names.
+    ///
+    /// # Errors
+    /// Whatever keeps it from an update; the client then leaves the round. Errors must not quote data: they are shown.
+    fn train(&mut self, header: &Header, model: &[u8]) -> Trained;
+}
+
+/// A [`LocalTrainer`] on models as the aggregator publishes them: safetensors with one `f32` tensor "model".
+#[derive(Debug)]
+pub struct TrainerWork<L> {
+    trainer: L,
+    weight: f32,
+}
+
+impl<L: LocalTrainer> TrainerWork<L> {
+    /// With a weight of 1 where the task is weighted.
+    pub fn new(trainer: L) -> Self {
+        Self { trainer, weight: 1.0 }
+    }
+
+    /// With this weight in a weighted mean, above 0 and at most the task's `weight_max`.
+    pub fn with_weight(mut self, weight: f32) -> Self {
+        self.weight = weight;
+        self
+    }
+}
+
+impl<L: LocalTrainer + Send + 'static> LocalWork for TrainerWork<L> {
+    fn train(&mut self, header: &Header, model: &[u8]) -> Trained {
+        let values = self.trainer.train(&model_values(model)?, header.counter)?;
+        let update = ModelUpdate::new(values)?;
+        match header.params.weight_max {
+            0 => Ok(update),
+            weight_max => Ok(update.with_weight(self.weight, weight_max)?),
+        }
+    }
+}
+
+/// The values of a published model. That their number fits is for the trainer to say.
+fn model_values(bytes: &[u8]) -> Result<Vec<f32>, Box<dyn Error + Send + Sync>> {
+    let tensors = SafeTensors::deserialize(bytes)?;
+    let tensor = tensors.tensor("model")?;
+    if tensor.dtype() != Dtype::F32 {
+        return Err(format!("the tensor \"model\" should hold F32, it holds {:?}", tensor.dtype()).into());
+    }
+    let (values, _) = tensor.data().as_chunks::<4>();
+    Ok(values.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+}
+
+/// A trainer that panicked in an earlier round is asked again: what it left behind is its own business.
+pub fn train<W: LocalWork + ?Sized>(work: &Mutex<W>, header: &Header, model: &[u8]) -> Trained {
+    work.lock().unwrap_or_else(PoisonError::into_inner).train(header, model)
+}
