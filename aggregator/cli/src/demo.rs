@@ -104,6 +104,7 @@ pub async fn run(options: Options) -> Result<()> {
     let twin = Twin::start(&corpus, &settings, &world.task, model.to_vector(), options.seed)?;
     let fleet = Fleet::new(&world, &corpus, &settings, options.seed)?;
     say_beforehand(&progress, &corpus, &world, &settings);
+    progress.say(display::ROUND_HEADING);
 
     let mut played = Vec::new();
     for counter in 1..=options.rounds {
@@ -210,7 +211,7 @@ fn say_beforehand(progress: &Progress, corpus: &Corpus, world: &World, settings:
         ));
     }
     if settings.noise_multiplier == 0.0 {
-        progress.say("WARNING: noise is OFF. The sums themselves may reveal individual text; masks alone protect nobody from that.");
+        progress.say("WARNING: --noise-multiplier 0: noise is OFF in this run");
     }
     for assumption in policy_of(world).assumptions() {
         progress.say(&format!("taken on trust: {assumption}"));

@@ -271,11 +271,11 @@ pub async fn checkpoint<S: Store>(State(app): State<App<S>>) -> Answered {
     Ok(app.rounds.checkpoint().await?.into_response())
 }
 
-/// `GET /v1/log/consistency?from=&to=`: count u16, then 32 bytes each.
+/// `GET /v1/log/consistency?from=&to=`: count u8, then 32 bytes each.
 pub async fn consistency<S: Store>(State(app): State<App<S>>, uri: Uri) -> Answered {
     let query = wire::Query::new(&uri, &["from", "to"])?;
     let path = app.rounds.log_growth(query.number("from")?, query.number("to")?).await?;
-    let mut out = (path.len() as u16).to_le_bytes().to_vec();
+    let mut out = vec![u8::try_from(path.len()).expect("at most two nodes a level of a 64-level tree")];
     path.iter().for_each(|node| out.extend(node.0));
     Ok(octets(out))
 }

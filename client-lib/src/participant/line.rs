@@ -57,9 +57,12 @@ impl<T: Transport> Line<T> {
     /// Waits for a resource for as long as it may yet come.
     pub async fn get(&self, path: &str, permit: Option<&[u8]>, limit_bytes: usize) -> Result<Vec<u8>, Halt> {
         let (mut pauses, mut idle) = (Pauses::default(), Pauses::default());
+        // Only what is settled later can be waited for; models and the log are there or not. docs/wire.md §8.2
+        let waits = path.starts_with("/v1/tasks/") || path.starts_with("/v1/rounds/");
+        let wait = if waits { self.wait } else { Duration::ZERO };
         loop {
             let asked = Instant::now();
-            let reply = self.transport.get(path, permit, self.wait, limit_bytes).await;
+            let reply = self.transport.get(path, permit, wait, limit_bytes).await;
             match judge(path, reply)? {
                 Judged::Body(body) => return Ok(body),
                 Judged::Over(reason) => return Err(Halt::Over { reason }),

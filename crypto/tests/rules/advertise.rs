@@ -75,7 +75,7 @@ fn r02_a_header_below_the_policy_stops_the_client() {
     };
     assert_eq!(below(|header| header.params.cohort_min = 2), "cohort_min");
     assert_eq!(below(|header| header.params.corrupt_fraction = 0), "corrupt_fraction");
-    assert_eq!(below(|header| header.params.dropout_tolerance -= 1), "the smallest sum permitted".replace("the smallest sum permitted", below(|header| header.params.dropout_tolerance -= 1)));
+    assert_eq!(below(|header| header.params.dropout_tolerance = 260_000), "dropout_tolerance");
     assert_eq!(below(|header| header.params.security_bits = 40), "security_bits");
     assert_eq!(below(|header| header.params.completion_bits = 10), "completion_bits");
     assert_eq!(below(|header| header.params.wrap_bits = 1), "wrap_bits");
@@ -185,12 +185,10 @@ fn r06_a_roster_without_the_clients_own_fresh_leaf_stops_it() {
     assert_eq!(stopped(deal(phase, &roster, &shown)), ServerMisbehaved::OwnLeaf);
 
     let (target, phase) = clients.pop_first().expect("eleven");
-    let stranger = play.world.members[0].client();
     let without: BTreeMap<_, _> = play.aggregator.received[&PhaseKind::Advertising]
         .iter()
         .map(|(client, leaf)| (if *client == target { ClientId([0; 16]) } else { *client }, leaf.clone()))
         .collect();
-    assert!(without.contains_key(&stranger));
     let (roster, _) = forged_roster(&play.world, &without);
     assert_eq!(stopped(phase.examine(&roster, now(), &mut os_rng())), ServerMisbehaved::OwnLeaf);
 }
@@ -497,14 +495,12 @@ fn r36_an_older_or_another_list_stops_the_client() {
     let said = "the header names an older revocation list than one this client saw";
     assert_eq!(stopped(older), ServerMisbehaved::Revocation(said));
 
-    let (other, _) = with_revocations(3, &[]);
-    let lists = RevocationList::issue(3, BTreeMap::new(), &world.authority).encode();
-    let evidence = HeaderEvidence { revocations: lists, ..HeaderEvidence::default() };
+    let other = RevocationList::issue(3, BTreeMap::new(), &world.authority).encode();
+    let evidence = HeaderEvidence { revocations: other, ..HeaderEvidence::default() };
     let header = world.header();
     let step = world.enrolled(0).advertise(TASK, &header, &evidence, now(), &mut os_rng());
     let said = "the revocation list is not the one that the header names";
     assert_eq!(stopped(step), ServerMisbehaved::Revocation(said));
-    drop(other);
 }
 
 /// a certificate lives at most 30 days.
