@@ -126,7 +126,10 @@ impl Identity {
             .map_err(&problem)?;
         if ClientId::from_hex(&file.client) != Some(certificate.body().client) {
             let expected = certificate.body().client;
-            return Err(problem(format!("client should be {expected}, as in the certificate; it is \"{}\"", file.client)));
+            return Err(problem(format!(
+                "client should be {expected}, as in the certificate; it is \"{}\"",
+                file.client
+            )));
         }
         Self::new(IdentitySecretKey::from_bytes(&seed), certificate, *saving_key)
             .ok_or_else(|| problem("secret_seed is not that of the key in the certificate; enrol again".to_string()))
@@ -381,11 +384,16 @@ fn public_key(field: &str, text: &str) -> Result<IdentityPublicKey, String> {
 }
 
 fn digest(field: &str, text: &str) -> Result<Digest, String> {
-    Digest::from_hex(text).ok_or_else(|| format!("{field} should be 64 lower-case hexadecimal digits; it is \"{text}\""))
+    Digest::from_hex(text)
+        .ok_or_else(|| format!("{field} should be 64 lower-case hexadecimal digits; it is \"{text}\""))
 }
 
 fn not_negative(field: &str, value: f64) -> Result<f64, String> {
-    if value.is_finite() && value >= 0.0 { Ok(value) } else { Err(format!("{field} should be 0 or more; it is {value}")) }
+    if value.is_finite() && value >= 0.0 {
+        Ok(value)
+    } else {
+        Err(format!("{field} should be 0 or more; it is {value}"))
+    }
 }
 
 fn positive(field: &str, value: f64) -> Result<f64, String> {
@@ -447,7 +455,8 @@ mod tests {
     fn another_format_or_version_is_named() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("join.toml");
-        for (text, found) in [("format = \"veilsum-join-2\"\nnew = 1", "veilsum-join-2"), ("server = \"x\"", "nothing")] {
+        for (text, found) in [("format = \"veilsum-join-2\"\nnew = 1", "veilsum-join-2"), ("server = \"x\"", "nothing")]
+        {
             std::fs::write(&path, text).expect("room");
             let refused = Join::read(&path).expect_err("another format");
             assert!(matches!(&refused, ConfigError::Format { found: it, .. } if it.contains(found)), "{refused}");
@@ -463,7 +472,9 @@ mod tests {
         identity.write(&path).expect("room");
         let seed = hex::encode(*identity.secret.to_bytes());
         let text = std::fs::read_to_string(&path).expect("ours");
-        for broken in [text.replace(&format!("\"{seed}\""), &format!("\"{seed}\" x")), text.replace(&seed, &format!("{seed}0"))] {
+        for broken in
+            [text.replace(&format!("\"{seed}\""), &format!("\"{seed}\" x")), text.replace(&seed, &format!("{seed}0"))]
+        {
             std::fs::write(&path, broken).expect("room");
             let refused = Identity::read(&path).expect_err("broken").to_string();
             assert!(!refused.contains(&seed), "the seed is in the error");

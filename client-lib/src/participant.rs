@@ -182,7 +182,9 @@ pub enum ParticipantError {
     #[error(transparent)]
     Open(#[from] OpenError),
     /// The saved phase and the notes beside it do not belong together.
-    #[error("the state file names another round than the join file's aggregator has: {0}; restore the join file that belongs to it")]
+    #[error(
+        "the state file names another round than the join file's aggregator has: {0}; restore the join file that belongs to it"
+    )]
     OtherAggregator(ServerMisbehaved),
     /// The transport, for good.
     #[error(transparent)]
@@ -208,7 +210,9 @@ pub enum ParticipantError {
         detail: String,
     },
     /// The model is not the one in the header.
-    #[error("the model of the header has SHA-256 {expected}, bytes with {found} came; the aggregator's store or the line is damaged")]
+    #[error(
+        "the model of the header has SHA-256 {expected}, bytes with {found} came; the aggregator's store or the line is damaged"
+    )]
     Model {
         /// In the signed header.
         expected: Digest,
@@ -232,10 +236,7 @@ pub enum ParticipantError {
 impl ParticipantError {
     /// Whether playing the same round again would only fail again.
     fn ends_round(&self) -> bool {
-        matches!(
-            self,
-            Self::Refused { .. } | Self::Model { .. } | Self::Training(_) | Self::Update(_) | Self::Noise(_)
-        )
+        matches!(self, Self::Refused { .. } | Self::Model { .. } | Self::Training(_) | Self::Update(_) | Self::Noise(_))
     }
 }
 
@@ -282,7 +283,12 @@ impl<T: Transport> Participant<T> {
     ///
     /// # Errors
     /// [`ParticipantError::Saved`] and [`ParticipantError::Open`], among others if another process holds the state.
-    pub async fn open(identity: Identity, join: Join, state_path: &Path, transport: T) -> Result<Self, ParticipantError> {
+    pub async fn open(
+        identity: Identity,
+        join: Join,
+        state_path: &Path,
+        transport: T,
+    ) -> Result<Self, ParticipantError> {
         let saving_key = identity.saving_key();
         let Identity { secret, certificate, .. } = identity;
         let member = Arc::new(Membership { identity: secret, certificate, policy: join.policy });
@@ -344,7 +350,10 @@ impl<T: Transport> Participant<T> {
     /// # Errors
     /// [`ParticipantError`]. After [`Refused`](ParticipantError::Refused), `Model`, `Training`, `Update` and `Noise` the round
     /// is given up; after others the next call resumes it.
-    pub async fn take_part<W: LocalWork + ?Sized>(&mut self, work: &Arc<Mutex<W>>) -> Result<RoundOutcome, ParticipantError> {
+    pub async fn take_part<W: LocalWork + ?Sized>(
+        &mut self,
+        work: &Arc<Mutex<W>>,
+    ) -> Result<RoundOutcome, ParticipantError> {
         if !std::mem::replace(&mut self.has_spoken, true) {
             self.member.policy.assumptions().into_iter().for_each(|said| self.line.tell(ClientEvent::Assumes(said)));
         }
@@ -356,12 +365,23 @@ impl<T: Transport> Participant<T> {
             Resumed::Enrolled(_) => None,
             _ => Some(Round::from_notes(notes, aggregator).map_err(ParticipantError::OtherAggregator)?),
         };
-        let mut play = Play { of: &*self, session, work, round, training: None, model: None, phase: Phase::Advertise, shown: Vec::new() };
+        let mut play = Play {
+            of: &*self,
+            session,
+            work,
+            round,
+            training: None,
+            model: None,
+            phase: Phase::Advertise,
+            shown: Vec::new(),
+        };
         let ended = play.run(standing).await;
         let Play { round, phase, shown, .. } = play;
         let outcome = self.settle(session, ended, &round, phase, shown).await;
-        if let Some(Round { header, .. }) = round.filter(|_| outcome.is_ok() || !matches!(&outcome, Err(error) if !error.ends_round())) {
-            if header.task == self.task && header.counter.saturating_sub(self.passed_counter) <= COUNTER_LEAP_MAX {
+        let is_over = outcome.as_ref().map_or_else(ParticipantError::ends_round, |_| true);
+        if let Some(Round { header, .. }) = round.filter(|_| is_over) {
+            let leap = header.counter.saturating_sub(self.passed_counter);
+            if header.task == self.task && leap <= COUNTER_LEAP_MAX {
                 self.passed_counter = self.passed_counter.max(header.counter);
             }
         }
@@ -563,7 +583,9 @@ impl<T: Transport, W: LocalWork + ?Sized> Play<'_, T, W> {
         let mut leaves = BTreeMap::new();
         for asked in wanted.chunks(LEAVES_MAX) {
             let list: Vec<String> = asked.iter().map(|leaf| leaf.0.to_string()).collect();
-            let body = self.fetch_in_round("leaves", &format!("leaves?i={}", list.join(",")), served::leaves_bytes(asked)).await?;
+            let body = self
+                .fetch_in_round("leaves", &format!("leaves?i={}", list.join(",")), served::leaves_bytes(asked))
+                .await?;
             served::read_leaves(&body, asked, &mut leaves).map_err(ServerMisbehaved::from)?;
         }
         self.step(notes, move |pen| {
@@ -621,7 +643,8 @@ impl<T: Transport, W: LocalWork + ?Sized> Play<'_, T, W> {
         let noise = noise.await??;
         let update: ModelUpdate = self.trained().await?;
 
-        let privacy = Privacy { clip_norm: params.clip_norm, scale: params.scale, max_squared_norm: params.max_squared_norm };
+        let privacy =
+            Privacy { clip_norm: params.clip_norm, scale: params.scale, max_squared_norm: params.max_squared_norm };
         let (notes, notice) = (self.round().notes.clone(), self.of.on_noised.clone());
         let masked = self.step(notes, move |pen| {
             ready.take_openings(&openings);
@@ -728,7 +751,12 @@ impl<T: Transport, W: LocalWork + ?Sized> Play<'_, T, W> {
     }
 
     /// Reads something that only members may read. R-35
-    async fn fetch_in_round(&mut self, name: &'static str, what: &str, limit_bytes: usize) -> Result<Arc<Vec<u8>>, Halt> {
+    async fn fetch_in_round(
+        &mut self,
+        name: &'static str,
+        what: &str,
+        limit_bytes: usize,
+    ) -> Result<Arc<Vec<u8>>, Halt> {
         let path = self.round().path(what);
         let permit = self.round().permit(&path, &self.of.member);
         let body = Arc::new(self.of.line.get(&path, Some(&permit), limit_bytes).await?);

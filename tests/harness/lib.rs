@@ -1,4 +1,6 @@
-//! What the tests share: stores to run on, and a store in memory.
+//! What the tests share: stores to run on, a store in memory, a world of real services and clients, and liars.
 
+pub mod hostile;
 pub mod memory_store;
 pub mod postgres;
+pub mod world;

@@ -135,17 +135,15 @@ pub async fn run(options: Options) -> Result<()> {
             noise: round.noise,
         };
         progress.round_ended(&round_line(&outcome, &details, options.rounds));
-        played.push((outcome, details, round.graph));
+        played.push((outcome, details));
     }
 
     progress.note("the same training without masks and noise");
     let plain = twin.finish().await?;
     let mut rounds = Vec::new();
     let mut details = Vec::new();
-    let mut graph = world.expected_graph;
-    for ((outcome, mut detail, round_graph), plain_model) in played.into_iter().zip(&plain) {
+    for ((outcome, mut detail), plain_model) in played.into_iter().zip(&plain) {
         detail.plain_loss = baseline.evaluate(&LanguageModel::from_vector(plain_model)?)?.nats_per_byte;
-        graph = round_graph.unwrap_or(graph);
         rounds.push(outcome);
         details.push(detail);
     }
@@ -159,8 +157,8 @@ pub async fn run(options: Options) -> Result<()> {
         unigram_loss: baseline.unigram()?.nats_per_byte,
         vector_len: world.task.params.vector_len,
         ring_bits: world.task.params.ring_bits.get().into(),
-        degree: graph.0,
-        threshold: graph.1,
+        degree: world.expected_graph.0,
+        threshold: world.expected_graph.1,
         noise_multiplier: settings.noise_multiplier,
         report: Some(report.display().to_string()),
         rounds,

@@ -214,7 +214,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_message_is_sent_again_unchanged_until_it_is_admitted() {
         let busy = Reply { retry_after: Some(Duration::from_secs(7)), ..Reply::new(503, []) };
-        let script = vec![lost(), status(500), status(425), Err(TransportError::Timeout(Duration::ZERO)), Ok(busy), status(204)];
+        let script =
+            vec![lost(), status(500), status(425), Err(TransportError::Timeout(Duration::ZERO)), Ok(busy), status(204)];
         let (line, asked) = line(script);
         let mut events = line.events.subscribe();
         let delivery = line.put("/v1/x", Phase::Share, vec![1, 2, 3]).await.expect("admitted in the end");
@@ -239,7 +240,9 @@ mod tests {
         for code in [400, 403, 409, 413, 422] {
             let (line, asked) = line(vec![problem(code, "no\u{1b}[0m", "R-19")]);
             let refused = line.put("/v1/x", Phase::Mask, vec![1]).await.expect_err("refused");
-            let Halt::Failed(ParticipantError::Refused { status, rule, detail, .. }) = refused else { panic!("{refused:?}") };
+            let Halt::Failed(ParticipantError::Refused { status, rule, detail, .. }) = refused else {
+                panic!("{refused:?}")
+            };
             assert_eq!((status, rule.as_deref(), detail.as_str()), (code, Some("R-19"), "no[0m"));
             assert_eq!(asked.lock().expect("done").len(), 1);
         }
@@ -259,7 +262,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_read_waits_for_what_is_not_settled_and_stops_at_what_never_will_be() {
-        let (line, asked) = line(vec![status(204), status(204), lost(), Ok(Reply::new(200, [7])), problem(410, "stopped", "")]);
+        let (line, asked) =
+            line(vec![status(204), status(204), lost(), Ok(Reply::new(200, [7])), problem(410, "stopped", "")]);
         assert_eq!(line.get("/v1/x", Some(&[1]), 1).await.expect("settled"), [7]);
         assert!(asked.lock().expect("done").iter().all(|request| request.permit.as_deref() == Some(&[1])));
         let Err(Halt::Over { reason }) = line.get("/v1/x", None, 1).await else { panic!("410 is the end") };

@@ -87,10 +87,10 @@ impl List {
             if !self.item_bytes.contains(&item.len()) {
                 return Err(wrong("item length", "the lengths of this round"));
             }
-            if let Some(leaf) = self.leaf(item, roster) {
-                if last.replace(leaf).is_some_and(|last| last >= leaf) {
-                    return Err(wrong("order", "strictly ascending leaf indices"));
-                }
+            if let Some(leaf) = self.leaf(item, roster)
+                && last.replace(leaf).is_some_and(|last| last >= leaf)
+            {
+                return Err(wrong("order", "strictly ascending leaf indices"));
             }
             items.push(item.to_vec());
         }

@@ -139,7 +139,8 @@ fn r05_the_closing_nonce_decides_the_ring() {
     let mut play = twelve();
     play.advertise();
     let ring = |nonce| {
-        let received = Received { bodies: play.aggregator.received[&PhaseKind::Advertising].clone(), ..Received::default() };
+        let received =
+            Received { bodies: play.aggregator.received[&PhaseKind::Advertising].clone(), ..Received::default() };
         let (phase, _) = close(&play.world.facts, Phase::first(), received, [nonce; 32]);
         phase.assembly().expect("a roster").order().clone()
     };
@@ -159,7 +160,8 @@ fn r06_a_leaf_whose_certificate_the_authority_did_not_sign_stops_the_client() {
     let mut statement = Signed::decode(&genuine, labels::CERTIFICATE).expect("as issued").statement().clone();
     statement.body[16..48].copy_from_slice(play.world.aggregator.public().as_bytes());
     let certificate = Certificate::decode(&statement.sign(&play.world.aggregator).encode()).expect("in form");
-    let leaf = KeyAdvertisement::sign(certificate, ghost.keys, &play.world.facts.header, &play.world.aggregator).encode();
+    let leaf =
+        KeyAdvertisement::sign(certificate, ghost.keys, &play.world.facts.header, &play.world.aggregator).encode();
     let reason = CertificateError::Authority;
     let expected = Rejection::Certificate { client: ghost.client(), reason };
 
@@ -201,7 +203,7 @@ fn r06_a_leaf_that_is_withheld_or_exchanged_stops_the_client() {
     let (roster, shown) = forged_roster(&play.world, &play.aggregator.received[&PhaseKind::Advertising]);
     let (mut withheld, mut exchanged) = (shown.clone(), shown);
     withheld.remove(&LeafIndex(4));
-    exchanged.insert(LeafIndex(4), exchanged[&LeafIndex(5)].clone());
+    exchanged.insert(LeafIndex(4), Liar::new(&play.world, 4).advert(&play.world)); // its own, signed, but not that hashed
     for leaves in [withheld, exchanged] {
         let (_, phase) = clients.pop_first().expect("twelve");
         assert_eq!(stopped(deal(phase, &roster, &leaves)), ServerMisbehaved::Leaf { leaf: 4 });
@@ -285,7 +287,10 @@ fn r07_a_gamma_below_that_of_the_group_stops_the_client() {
         })
     };
     let found = stopped(at(166_666)); // one sixth of a million is 166,666 and two thirds
-    assert!(matches!(found, ServerMisbehaved::BelowPolicy { what: "corrupt_fraction over group coverage", .. }), "{found}");
+    assert!(
+        matches!(found, ServerMisbehaved::BelowPolicy { what: "corrupt_fraction over group coverage", .. }),
+        "{found}"
+    );
     assert!(at(166_667).is_ok());
 }
 
@@ -384,14 +389,20 @@ fn r09_degenerate_keys_are_refused_at_admission() {
     for (at, field) in [(0, "point"), (64, "channel key")] {
         let chain = world.facts.chain;
         let keys = parts.keys();
-        let mut body = [keys.masking.0.as_bytes(), keys.self_mask.0.as_bytes(), keys.channel.as_bytes(), &keys.nonce].map(|k| *k).concat();
+        let mut body = [keys.masking.0.as_bytes(), keys.self_mask.0.as_bytes(), keys.channel.as_bytes(), &keys.nonce]
+            .map(|k| *k)
+            .concat();
         body[at..at + 32].fill(0);
-        let advert = chain.from_client(client_id(2), chain.context).statement(labels::ADVERT, body).sign(liar.identity());
+        let advert =
+            chain.from_client(client_id(2), chain.context).statement(labels::ADVERT, body).sign(liar.identity());
         let mut leaf = Vec::new();
         write_prefixed(&mut leaf, &parts.certificate().encode());
         write_prefixed(&mut leaf, &advert.encode());
         let found = refused(put(&leaf));
-        assert!(matches!(found, Rejection::Decode(DecodeError::NotCanonical { field: of, .. }) if of == field), "{found}");
+        assert!(
+            matches!(found, Rejection::Decode(DecodeError::NotCanonical { field: of, .. }) if of == field),
+            "{found}"
+        );
     }
 }
 
@@ -434,7 +445,9 @@ fn r33_a_log_that_was_rewritten_stops_the_client() {
     };
     let forked = TreeHead { root: Digest([6; 32]), ..head(5) };
     let proof = merkle::consistency_path(&entries, 5);
-    for (log, path) in [(head(4), Vec::new()), (forked, Vec::new()), (head(7), Vec::new()), (head(7), proof[1..].to_vec())] {
+    for (log, path) in
+        [(head(4), Vec::new()), (forked, Vec::new()), (head(7), Vec::new()), (head(7), proof[1..].to_vec())]
+    {
         let expected = ServerMisbehaved::LogRewritten { last: 5, found: log.size };
         assert_eq!(stopped(grown(log, path)), expected);
     }

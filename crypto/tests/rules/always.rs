@@ -60,8 +60,7 @@ fn r01_a_client_statement_out_of_its_place_is_refused() {
     let (replayed, other) = (client_id(0), client_id(1));
     let key = &member(&play, replayed).identity;
     let reports = vec![EdgeReport::Missing; assembly(&play).params().degree as usize];
-    let elsewhere =
-        Acknowledgement::sign(reports, &play.world.facts.chain, Digest([4; 32]), replayed, key).encode();
+    let elsewhere = Acknowledgement::sign(reports, &play.world.facts.chain, Digest([4; 32]), replayed, key).encode();
     let clients = play.share(clients);
     assert_eq!(refused(play.aggregator.put(&play.world, replayed, &elsewhere)), Rejection::OutOfChain);
 
@@ -175,18 +174,10 @@ fn r11_no_key_seals_twice_under_one_nonce() {
 
     let (alice, bob) = (ChannelSecretKey::generate(&mut os_rng()), ChannelSecretKey::generate(&mut os_rng()));
     let context = RosterContext { header: Digest([1; 32]), roster: Digest([2; 32]) };
-    let there = MailEdge {
-        dealer: client_id(1),
-        holder: client_id(2),
-        dealer_key: alice.public(),
-        holder_key: bob.public(),
-    };
-    let back = MailEdge {
-        dealer: client_id(2),
-        holder: client_id(1),
-        dealer_key: bob.public(),
-        holder_key: alice.public(),
-    };
+    let there =
+        MailEdge { dealer: client_id(1), holder: client_id(2), dealer_key: alice.public(), holder_key: bob.public() };
+    let back =
+        MailEdge { dealer: client_id(2), holder: client_id(1), dealer_key: bob.public(), holder_key: alice.public() };
     let sealed = alice.mail_key(&bob.public(), there, &context).seal(&[7; 64], b"");
     assert!(bob.mail_key(&alice.public(), there, &context).open(&sealed, b"").is_some());
     assert!(bob.mail_key(&alice.public(), back, &context).open(&sealed, b"").is_none(), "one key in both directions");
@@ -213,7 +204,8 @@ fn r32_masks_cover_every_coordinate() {
         let update = play.world.update(1.0, 8, phase.share_variance());
         let plain = update.values().to_vec();
         let (_, body) = play.world.turn(phase.mask(&core, update).expect("an honest core"));
-        let sent = MaskedInput::decode(&body, &params).expect("as sent").vector(&params).expect("in the ring").to_signed();
+        let sent =
+            MaskedInput::decode(&body, &params).expect("as sent").vector(&params).expect("in the ring").to_signed();
         assert!(plain.iter().zip(&sent).all(|(plain, sent)| plain != sent), "a coordinate went out in clear");
     }
 }

@@ -7,7 +7,7 @@ use veilsum_crypto::ids::*;
 use veilsum_crypto::math::ring::{RingBits, RingVector};
 use veilsum_crypto::math::shamir::{ShareScalar, is_low_degree_vartime};
 use veilsum_crypto::messages::opening::SharePair;
-use veilsum_crypto::messages::*;
+use veilsum_crypto::messages::{self, *};
 use veilsum_crypto::primitives::agreement::*;
 use veilsum_crypto::primitives::codec::DecodeError;
 use veilsum_crypto::primitives::context::{CoreContext, RosterContext};
@@ -49,12 +49,9 @@ fn r10_masks_of_clients_with_different_views_do_not_cancel() {
 #[test]
 fn r12_no_holder_is_dealt_the_secret_and_fewer_than_t_do_not_have_it() {
     let mut play = twelve();
-    let clients = play.advertise();
-    play.share(clients);
-    for number in 0..12 {
-        let dealer = client_id(number);
+    for (dealer, phase) in play.advertise() {
         let (me, keys) = assembly(&play).find(dealer).expect("on the roster");
-        let message = dealt(&play, dealer);
+        let message = SealedShares::decode(&play.deal(phase).1, assembly(&play).params().degree).expect("as sent");
         for edge in message.edges() {
             assert_ne!(edge.holder, me, "a dealer holds a share of its own secret");
             assert_ne!(edge.masking_point, keys.masking.0, "the share of {:?} is the secret", edge.holder);
@@ -206,7 +203,10 @@ fn r16_forced_openings_in_honest_names_open_nothing() {
             .encode(),
         ),
         ("of no neighbour", acknowledgement(&play, stranger, |_| EdgeReport::Complaint { edge: true_edge })),
-        ("with more complaints than an honest holder has", acknowledgement(&play, holder, |_| EdgeReport::Complaint { edge: true_edge })),
+        (
+            "with more complaints than an honest holder has",
+            acknowledgement(&play, holder, |_| EdgeReport::Complaint { edge: true_edge }),
+        ),
         ("an entry alone", genuine[..genuine.len() - 1].to_vec()),
     ];
     let mut ready = ready;
@@ -221,9 +221,12 @@ fn r16_forced_openings_in_honest_names_open_nothing() {
         panic!("a genuine complaint is answered");
     };
     let (ready, body) = play.world.turn(turn);
-    let opening = Opening::decode(&body, 8).expect("as sent");
+    let opening = messages::Opening::decode(&body, 8).expect("as sent");
     assert_eq!(opening.edges().keys().copied().collect::<Vec<_>>(), [leaf(&play, holder)]);
-    assert!(matches!(ready.open(&[genuine]), Ok(Opened::Nothing(_))), "the slot is written; there is no second opening");
+    assert!(
+        matches!(ready.open(&[genuine]), Ok(Opened::Nothing(_))),
+        "the slot is written; there is no second opening"
+    );
 }
 
 /// more complaints than there can be corrupt neighbours, each of them genuine: the dealer opens none, and stops.
@@ -239,7 +242,9 @@ fn r16_a_dealer_asked_for_more_than_2t_k_1_edges_opens_none() {
         .iter()
         .map(|holder| {
             let edge = edge_hash(&play, dealer, *holder);
-            acknowledgement(&play, *holder, |of| if of == dealer { EdgeReport::Complaint { edge } } else { EdgeReport::Good })
+            acknowledgement(&play, *holder, |of| {
+                if of == dealer { EdgeReport::Complaint { edge } } else { EdgeReport::Good }
+            })
         })
         .collect();
     assert_eq!(stopped(ready.open(&complaints)), ServerMisbehaved::TooManyBadEdges { found: 2, allowed: 1 });
@@ -255,7 +260,12 @@ fn r16_a_holder_with_too_many_complaints_is_refused() {
     let holder = *neighbours(&play, silent).first().expect("it has neighbours");
     let edge = Digest([4; 32]);
     let put = |play: &mut Play, body: Vec<u8>| refused(play.aggregator.put(&play.world, holder, &body));
-    let many = acknowledgement(&play, holder, |of| if of == silent { EdgeReport::Missing } else { EdgeReport::Complaint { edge } });
+    let many =
+        acknowledgement(
+            &play,
+            holder,
+            |of| if of == silent { EdgeReport::Missing } else { EdgeReport::Complaint { edge } },
+        );
     assert_eq!(put(&mut play, many), Rejection::TooManyComplaints { allowed: 1, found: 7 });
     let on_nothing = acknowledgement(&play, holder, |_| EdgeReport::Good);
     assert_eq!(put(&mut play, on_nothing), Rejection::ReportOnNothing);
@@ -347,9 +357,15 @@ fn r16_a_false_complaint_names_its_holder() {
     let (liar, _) = clients.pop_first().expect("twelve");
     let accused = neighbours(&play, liar)[0];
     let edge = Digest([4; 32]);
-    let lie = acknowledgement(&play, liar, |of| if of == accused { EdgeReport::Complaint { edge } } else { EdgeReport::Good });
+    let lie =
+        acknowledgement(
+            &play,
+            liar,
+            |of| if of == accused { EdgeReport::Complaint { edge } } else { EdgeReport::Good },
+        );
     play.put(liar, &lie);
     let clients = play.acknowledge(clients);
+    assert_eq!(play.aggregator.phase.kind(), PhaseKind::Masking, "the accused need not open what it never sent");
     let core = core_in_force(&play);
     assert!(!core.members().has(leaf(&play, liar)), "the false holder is out");
     assert!(core.members().has(leaf(&play, accused)), "the accused is in");

@@ -9,8 +9,8 @@ use veilsum_crypto::math::shamir::{Polynomial, ShareScalar};
 use veilsum_crypto::messages::certificate::CertificateBody;
 use veilsum_crypto::messages::key_advertisement::{RoundKeys, leaf_digest};
 use veilsum_crypto::messages::opening::SharePair;
-use veilsum_crypto::messages::*;
-use veilsum_crypto::params::{RoundParams, RosterParams};
+use veilsum_crypto::messages::{self, *};
+use veilsum_crypto::params::{RosterParams, RoundParams};
 use veilsum_crypto::primitives::agreement::*;
 use veilsum_crypto::primitives::context::RosterContext;
 use veilsum_crypto::primitives::labels;
@@ -127,7 +127,11 @@ pub fn uploads(play: &Play, client: ClientId) -> Vec<Vec<u8>> {
 }
 
 /// This client masks some update under the core shown.
-pub fn mask(play: &Play, phase: ReadyToMask, core: &[u8]) -> Result<Turn<AwaitingSurvivors, MaskedInput>, ServerMisbehaved> {
+pub fn mask(
+    play: &Play,
+    phase: ReadyToMask,
+    core: &[u8],
+) -> Result<Turn<AwaitingSurvivors, MaskedInput>, ServerMisbehaved> {
     let update = play.world.update(1.0, 0, phase.share_variance());
     phase.mask(core, update)
 }
@@ -233,7 +237,8 @@ impl Liar {
 
     /// Its leaf, with the keys it has now.
     pub fn advert(&self, world: &World) -> Vec<u8> {
-        KeyAdvertisement::sign(self.member.certificate.clone(), self.keys, &world.facts.header, self.identity()).encode()
+        KeyAdvertisement::sign(self.member.certificate.clone(), self.keys, &world.facts.header, self.identity())
+            .encode()
     }
 
     /// The shares that an honest dealer would give this holder.
@@ -288,7 +293,8 @@ impl Liar {
     /// Opens an edge with these shares.
     pub fn opening(&self, play: &Play, holder: LeafIndex, pair: SharePair) -> Vec<u8> {
         let edges = BTreeMap::from([(holder, pair)]);
-        Opening::sign(edges, &play.world.facts.chain, assembly(play).root(), self.client(), self.identity()).encode()
+        messages::Opening::sign(edges, &play.world.facts.chain, assembly(play).root(), self.client(), self.identity())
+            .encode()
     }
 }
 

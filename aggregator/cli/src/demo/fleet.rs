@@ -118,8 +118,6 @@ pub struct Played {
     pub abandoned_because: Option<String>,
     /// How the roster divided the noise.
     pub noise: Option<RoundNoise>,
-    /// Degree and threshold of the roster.
-    pub graph: Option<(u32, u32)>,
 }
 
 impl Fleet {
@@ -196,7 +194,6 @@ impl Fleet {
                 honest_shares: assembly.params().honest,
                 share_variance: assembly.params().share_variance as f64,
             }),
-            graph: assembly.map(|assembly| (assembly.params().degree, assembly.params().threshold)),
         })
     }
 
