@@ -71,10 +71,12 @@ pub enum ConfigError {
     #[error("the configuration cannot be used: {0}")]
     Figment(Box<figment::Error>),
     /// No such file.
-    #[error("a configuration file was expected at {0}; there is none. docs/quickstart.md has one to copy")]
+    #[error("a configuration file was expected at {0}; there is none. docs/operating.md has one to copy")]
     Missing(PathBuf),
     /// Listening in the clear.
-    #[error("listen = \"{0}\" is not a loopback address: put a TLS proxy in front and set behind_tls_proxy, or set insecure_listen")]
+    #[error(
+        "listen = \"{0}\" is not a loopback address: put a TLS proxy in front and set behind_tls_proxy, or set insecure_listen"
+    )]
     InTheClear(SocketAddr),
 }
 

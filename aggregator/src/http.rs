@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::StatusCode;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
 use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -31,6 +33,19 @@ const REQUEST_MAX: Duration = Duration::from_secs(90);
 const PUTS_MAX: usize = 512;
 /// Reads waiting at once, per replica; more are answered 503.
 const READS_MAX: usize = 32_768;
+
+/// Request line and headers at most, bytes. §7.4
+const HEADERS_MAX: usize = 16 << 10;
+
+async fn bounded_headers(request: Request, next: Next) -> Response {
+    let headers: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    let line = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    if headers + line > HEADERS_MAX {
+        let detail = "request line and headers of at most 16 KiB were expected";
+        return Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, None, detail).into_response();
+    }
+    next.run(request).await
+}
 
 /// What handlers share.
 pub struct App<S> {
@@ -68,6 +83,7 @@ pub fn router<S: Store>(rounds: Arc<Rounds<S>>) -> Router {
         .method_not_allowed_fallback(problem::unknown_path)
         .layer(DefaultBodyLimit::disable()) // each message has a limit of its own, messages.rs
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_MAX))
+        .layer(middleware::from_fn(bounded_headers))
         .layer(CatchPanicLayer::custom(problem::panicked))
         .with_state(app)
 }

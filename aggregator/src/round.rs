@@ -210,7 +210,13 @@ impl<S: Store> Rounds<S> {
     }
 
     /// §8.1: judges a message, writes it down, then answers. A lost reply and a retry on another replica are one case.
-    pub async fn accept(self: &Arc<Self>, round: RoundId, addressed: PhaseKind, client: ClientId, body: Vec<u8>) -> Result<(), RoundError> {
+    pub async fn accept(
+        self: &Arc<Self>,
+        round: RoundId,
+        addressed: PhaseKind,
+        client: ClientId,
+        body: Vec<u8>,
+    ) -> Result<(), RoundError> {
         if self.is_draining() {
             return Err(RoundError::ShuttingDown);
         }
@@ -250,7 +256,13 @@ impl<S: Store> Rounds<S> {
     }
 
     /// After closing: the same digest 204, another 409, no row 410.
-    async fn after_closing(&self, round: RoundId, phase: PhaseKind, client: ClientId, body: &[u8]) -> Result<(), RoundError> {
+    async fn after_closing(
+        &self,
+        round: RoundId,
+        phase: PhaseKind,
+        client: ClientId,
+        body: &[u8],
+    ) -> Result<(), RoundError> {
         use sha2::{Digest as _, Sha256};
         match self.store.digest(round, phase, client).await? {
             Some(digest) if digest.0 == <[u8; 32]>::from(Sha256::digest(body)) => Ok(()),
@@ -288,7 +300,8 @@ impl<S: Store> Rounds<S> {
         let mut views = self.views.lock().expect("no panic holds this lock");
         views.insert(round, view.clone());
         if views.len() > CACHED_ROUNDS
-            && let Some(over) = views.iter().find(|(id, view)| **id != round && view.gone().is_some()).map(|(id, _)| *id)
+            && let Some(over) =
+                views.iter().find(|(id, view)| **id != round && view.gone().is_some()).map(|(id, _)| *id)
         {
             views.remove(&over);
             self.signed.lock().expect("no panic holds this lock").retain(|(id, _), _| *id != over);
@@ -297,7 +310,12 @@ impl<S: Store> Rounds<S> {
     }
 
     /// Waits until `ready` finds something in the newest view of a round, at most `wait`.
-    pub async fn wait_for<T>(&self, round: RoundId, wait: Duration, ready: impl Fn(&View) -> Option<T>) -> Result<Option<T>, RoundError> {
+    pub async fn wait_for<T>(
+        &self,
+        round: RoundId,
+        wait: Duration,
+        ready: impl Fn(&View) -> Option<T>,
+    ) -> Result<Option<T>, RoundError> {
         let mut commits = self.commits.subscribe();
         let mut draining = self.draining.subscribe();
         let end = tokio::time::Instant::now() + wait;
@@ -365,7 +383,12 @@ impl<S: Store> Rounds<S> {
     }
 
     /// Bodies that clients sent in a phase, by client; those erased are absent.
-    pub async fn bodies(&self, round: RoundId, phase: PhaseKind, clients: Option<&[ClientId]>) -> Result<BTreeMap<ClientId, Vec<u8>>, RoundError> {
+    pub async fn bodies(
+        &self,
+        round: RoundId,
+        phase: PhaseKind,
+        clients: Option<&[ClientId]>,
+    ) -> Result<BTreeMap<ClientId, Vec<u8>>, RoundError> {
         Ok(self.store.bodies(round, phase, clients).await?)
     }
 

@@ -24,7 +24,9 @@ pub enum StoreError {
     #[error("the database cannot be reached: {0}; check that it runs and that the address is right")]
     Away(String),
     /// The tables are of another version.
-    #[error("the database has schema version {found}, this program needs {needed}; run `veilsum migrate` with the newer of the two programs")]
+    #[error(
+        "the database has schema version {found}, this program needs {needed}; run `veilsum migrate` with the newer of the two programs"
+    )]
     Schema {
         /// What the tables say (0: none).
         found: i64,
@@ -191,7 +193,13 @@ pub enum Committed {
 /// The store's verbs. Every future is `Send`, every verb safe to repeat.
 pub trait Store: Send + Sync + 'static {
     /// Creates a task with its first model; the same file again changes nothing, another file under one id is `Conflict`.
-    fn create_task(&self, task: TaskId, file: &str, model: &[u8], now: Timestamp) -> impl Future<Output = Result<Committed, StoreError>> + Send;
+    fn create_task(
+        &self,
+        task: TaskId,
+        file: &str,
+        model: &[u8],
+        now: Timestamp,
+    ) -> impl Future<Output = Result<Committed, StoreError>> + Send;
     /// All tasks.
     fn tasks(&self) -> impl Future<Output = Result<Vec<TaskRow>, StoreError>> + Send;
     /// Opens a round: round, gates, header statement, reservation, the log leaves of both. `Conflict` where another replica was first.
@@ -204,25 +212,68 @@ pub trait Store: Send + Sync + 'static {
     /// Parallel; one transaction: gate, rows, mail, one partial sum. Durable when it returns. Safe to repeat.
     /// One answer for every message, in the order of `accepted`; of two by one client the first counts. Where the phase
     /// has closed, digests answer for those who were admitted before, and `Closed` for the others.
-    fn admit(&self, round: RoundId, phase: PhaseKind, accepted: &[Accepted], now: Timestamp) -> impl Future<Output = Result<Vec<Admitted>, StoreError>> + Send;
+    fn admit(
+        &self,
+        round: RoundId,
+        phase: PhaseKind,
+        accepted: &[Accepted],
+        now: Timestamp,
+    ) -> impl Future<Output = Result<Vec<Admitted>, StoreError>> + Send;
     /// Writes at most one fault row per (round, phase, client).
-    fn fault(&self, round: RoundId, phase: PhaseKind, client: ClientId, rule: u8, evidence: &[u8]) -> impl Future<Output = Result<(), StoreError>> + Send;
+    fn fault(
+        &self,
+        round: RoundId,
+        phase: PhaseKind,
+        client: ClientId,
+        rule: u8,
+        evidence: &[u8],
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
     /// Shuts the gates of `phase`; returns once no admission is in flight, with everything received. Safe to repeat.
     /// `shares` is filled for Acknowledging and Unmasking, `sum` for Unmasking.
     fn fence(&self, round: RoundId, phase: PhaseKind) -> impl Future<Output = Result<Received, StoreError>> + Send;
     /// Optimistic: phase, effects with their log leaves, ledger, and the gates of the next phase, or nothing.
-    fn commit(&self, round: RoundId, expected: Version, phase: PhaseKind, state: &[u8], effects: &[Effect], now: Timestamp) -> impl Future<Output = Result<Committed, StoreError>> + Send;
+    fn commit(
+        &self,
+        round: RoundId,
+        expected: Version,
+        phase: PhaseKind,
+        state: &[u8],
+        effects: &[Effect],
+        now: Timestamp,
+    ) -> impl Future<Output = Result<Committed, StoreError>> + Send;
 
     /// The newest round of a task whose counter is above `after`: (round, unsigned header).
-    fn newest_header(&self, task: TaskId, after: u64) -> impl Future<Output = Result<Option<(RoundId, Vec<u8>)>, StoreError>> + Send;
+    fn newest_header(
+        &self,
+        task: TaskId,
+        after: u64,
+    ) -> impl Future<Output = Result<Option<(RoundId, Vec<u8>)>, StoreError>> + Send;
     /// A fixed statement: unsigned bytes and attachment.
-    fn statement(&self, round: RoundId, kind: StatementKind) -> impl Future<Output = Result<Option<Fixed>, StoreError>> + Send;
+    fn statement(
+        &self,
+        round: RoundId,
+        kind: StatementKind,
+    ) -> impl Future<Output = Result<Option<Fixed>, StoreError>> + Send;
     /// Bodies of some clients (`None`: of all) in one phase, as long as the round is not over.
-    fn bodies(&self, round: RoundId, phase: PhaseKind, clients: Option<&[ClientId]>) -> impl Future<Output = Result<BTreeMap<ClientId, Vec<u8>>, StoreError>> + Send;
+    fn bodies(
+        &self,
+        round: RoundId,
+        phase: PhaseKind,
+        clients: Option<&[ClientId]>,
+    ) -> impl Future<Output = Result<BTreeMap<ClientId, Vec<u8>>, StoreError>> + Send;
     /// The digest of what a client sent in a phase; it outlives erasure.
-    fn digest(&self, round: RoundId, phase: PhaseKind, client: ClientId) -> impl Future<Output = Result<Option<Digest>, StoreError>> + Send;
+    fn digest(
+        &self,
+        round: RoundId,
+        phase: PhaseKind,
+        client: ClientId,
+    ) -> impl Future<Output = Result<Option<Digest>, StoreError>> + Send;
     /// A mailbox, in the order of dealers' ids.
-    fn mail(&self, round: RoundId, recipient: ClientId) -> impl Future<Output = Result<Vec<Vec<u8>>, StoreError>> + Send;
+    fn mail(
+        &self,
+        round: RoundId,
+        recipient: ClientId,
+    ) -> impl Future<Output = Result<Vec<Vec<u8>>, StoreError>> + Send;
     /// Model bytes by digest.
     fn model(&self, digest: Digest) -> impl Future<Output = Result<Option<Vec<u8>>, StoreError>> + Send;
     /// A task's charges, by counter; lapsed ones are absent.
@@ -234,7 +285,11 @@ pub trait Store: Send + Sync + 'static {
     /// Faults of a round: (client, rule, evidence).
     fn faults(&self, round: RoundId) -> impl Future<Output = Result<Vec<(ClientId, u8, Vec<u8>)>, StoreError>> + Send;
     /// Rounds of a task with their phase, newest first, at most `limit`.
-    fn rounds(&self, task: TaskId, limit: u32) -> impl Future<Output = Result<Vec<(RoundId, u64, PhaseKind)>, StoreError>> + Send;
+    fn rounds(
+        &self,
+        task: TaskId,
+        limit: u32,
+    ) -> impl Future<Output = Result<Vec<(RoundId, u64, PhaseKind)>, StoreError>> + Send;
     /// Deletes every row of rounds that were over before `before`, except statements, log, ledger and faults; returns how many rounds.
     fn purge(&self, before: Timestamp) -> impl Future<Output = Result<u64, StoreError>> + Send;
     /// The database answers and has the right schema.

@@ -119,7 +119,9 @@ pub enum TaskError {
     #[error("the task is infeasible: {0}")]
     Params(#[from] ParamsError),
     /// Not even one round fits.
-    #[error("one round already costs epsilon {one_round:.3}, above budget_epsilon {budget:.3}; raise the noise or the budget")]
+    #[error(
+        "one round already costs epsilon {one_round:.3}, above budget_epsilon {budget:.3}; raise the noise or the budget"
+    )]
     Budget {
         /// Epsilon of one round.
         one_round: f64,
@@ -175,7 +177,12 @@ impl Task {
         range("corrupt_fraction", file.corrupt_fraction, (0.0..1.0).contains(&file.corrupt_fraction), "in [0, 1)")?;
         range("dropout_tolerance", file.dropout_tolerance, (0.0..1.0).contains(&file.dropout_tolerance), "in [0, 1)")?;
         range("clip_norm", file.clip_norm, file.clip_norm > 0.0 && file.clip_norm.is_finite(), "a number above 0")?;
-        range("scale", file.scale, file.scale > 0.0 && file.scale * file.clip_norm <= f64::from(1 << 30), "above 0, times clip_norm at most 2^30")?;
+        range(
+            "scale",
+            file.scale,
+            file.scale > 0.0 && file.scale * file.clip_norm <= f64::from(1 << 30),
+            "above 0, times clip_norm at most 2^30",
+        )?;
         let z = file.noise_multiplier;
         range("noise_multiplier", z, (0.0..=1e6).contains(&z), "from 0 to 10^6")?;
         range("budget_epsilon", file.budget_epsilon, file.budget_epsilon > 0.0, "above 0")?;
@@ -216,7 +223,12 @@ impl Task {
         for n in params.roster_min..=params.roster_max {
             let roster = RosterParams::derive(n, &params)?;
             // The exact sampler's reach, crypto::privacy::skellam.
-            range("noise_multiplier", z, roster.share_variance <= 1 << 32, "so small that one share has variance at most 2^32")?;
+            range(
+                "noise_multiplier",
+                z,
+                roster.share_variance <= 1 << 32,
+                "so small that one share has variance at most 2^32",
+            )?;
         }
         let budget = Budget { epsilon: file.budget_epsilon, delta: file.dp_delta };
         let charge = round_charge_of(&params);

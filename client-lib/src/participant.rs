@@ -41,7 +41,7 @@ use line::{Delivery, Line};
 use round::Round;
 use served::{HEADER_BYTES, LEAVES_MAX, List, REPLY_BYTES_MAX};
 
-pub use work::{LocalWork, TrainerWork};
+pub use work::{LocalWork, Trained, TrainerWork};
 
 /// How long one read may wait at the aggregator, which permits 30 s.
 const READ_WAIT: Duration = Duration::from_secs(25);
@@ -525,7 +525,8 @@ impl<T: Transport, W: LocalWork + ?Sized> Play<'_, T, W> {
     async fn advertise(&mut self, enrolled: Enrolled) -> Result<Resumed, Halt> {
         let task = self.of.task;
         let memory = enrolled.memory();
-        let (after, log) = (memory.last_counter(task).max(self.of.passed_counter), memory.log());
+        let (after, log) =
+            (memory.last_counter(task).max(self.of.passed_counter), memory.log_of(&self.of.member.policy.aggregator));
         let round = loop {
             let path = format!("/v1/tasks/{task}/header?after={after}");
             let bytes = self.of.line.get(&path, None, HEADER_BYTES).await?;
@@ -570,8 +571,11 @@ impl<T: Transport, W: LocalWork + ?Sized> Play<'_, T, W> {
         let (now, roster) = ((self.of.clock)(), served.clone());
         let notes = self.round().notes.clone();
         let (awaiting, evidence) = self
-            .step(notes, move |_| {
+            .step(notes, move |pen| {
                 let evidence = awaiting.examine(&roster, now, &mut os_rng())?;
+                // the first valid roster counts; it is on disk before any leaf is asked for.
+                let turn = awaiting.pin(&evidence);
+                let (awaiting, _) = turn.persist(pen.key(), &mut os_rng(), |sealed| pen.write(sealed))?;
                 Ok((awaiting, evidence))
             })
             .await?;
@@ -719,6 +723,9 @@ impl<T: Transport, W: LocalWork + ?Sized> Play<'_, T, W> {
 
     /// Sends what must arrive for this client to go on.
     async fn send(&mut self, phase: Phase, message: Vec<u8>) -> Result<(), Halt> {
+        if message.is_empty() {
+            return Ok(()); // this step wrote something down that nobody is sent
+        }
         match self.put(phase, message).await? {
             Delivery::Admitted => Ok(()),
             Delivery::Closed(reason) => Err(Halt::Over { reason }),

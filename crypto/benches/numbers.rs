@@ -66,16 +66,8 @@ fn ring(bits: RingBits) {
 fn skellam(variance: u64) {
     let build_s = median_s(|| drop(black_box(SkellamSampler::new(variance))));
     let sampler = SkellamSampler::new(variance).expect("within the limit");
-    let noise_s = median_s(|| {
-        drop(black_box(
-            sampler.noise(NoiseSeed::from_bytes([1; 32]), 100_000),
-        ))
-    });
-    println!(
-        "Skellam variance {variance}: table {:.2} ms, {:.1} M samples/s",
-        build_s * 1e3,
-        0.1 / noise_s,
-    );
+    let noise_s = median_s(|| drop(black_box(sampler.noise(NoiseSeed::from_bytes([1; 32]), 100_000))));
+    println!("Skellam variance {variance}: table {:.2} ms, {:.1} M samples/s", build_s * 1e3, 0.1 / noise_s,);
 }
 
 fn graph() {
@@ -88,10 +80,7 @@ fn graph() {
         adversary: Adversary::SemiMalicious,
     };
     let search_s = median_s(|| _ = black_box(search(&query)));
-    println!(
-        "graph, a million clients, gamma = delta = 0.33: {:.2} ms",
-        search_s * 1e3
-    );
+    println!("graph, a million clients, gamma = delta = 0.33: {:.2} ms", search_s * 1e3);
 }
 
 fn median_s(mut run: impl FnMut()) -> f64 {

@@ -125,29 +125,14 @@ pub enum Infeasible {
 /// # Errors
 /// [`Infeasible`], if not even the complete graph will do.
 pub fn search(query: &GraphQuery) -> Result<Graph, Infeasible> {
-    let &GraphQuery {
-        clients,
-        corrupt,
-        dropped,
-        ..
-    } = query;
+    let &GraphQuery { clients, corrupt, dropped, .. } = query;
     if clients > MAX_CLIENTS {
         return Err(Infeasible::TooManyClients { clients });
     }
     if u64::from(corrupt) + u64::from(dropped) + 2 > u64::from(clients) {
-        return Err(Infeasible::TooFewLeft {
-            clients,
-            corrupt,
-            dropped,
-        });
+        return Err(Infeasible::TooFewLeft { clients, corrupt, dropped });
     }
-    harary(query)
-        .or_else(|| complete(query))
-        .ok_or(Infeasible::NoThreshold {
-            clients,
-            corrupt,
-            dropped,
-        })
+    harary(query).or_else(|| complete(query)).ok_or(Infeasible::NoThreshold { clients, corrupt, dropped })
 }
 
 /// The largest number of dropouts for which [`search`] finds a graph; `query.dropped` is ignored.
@@ -158,9 +143,7 @@ pub fn largest_feasible_dropped(query: &GraphQuery) -> Option<u32> {
     // complete graph says where it ends, unless a lax eta lets a sparse one go a little further.
     let feasible = |dropped| search(&GraphQuery { dropped, ..*query }).is_ok();
     let bound = query.clients.checked_sub(query.corrupt.checked_add(2)?)?;
-    let mut largest = (query.clients - 1)
-        .saturating_sub(complete_threshold(query))
-        .min(bound);
+    let mut largest = (query.clients - 1).saturating_sub(complete_threshold(query)).min(bound);
     if !feasible(largest) {
         return None;
     }
@@ -207,10 +190,7 @@ fn harary(query: &GraphQuery) -> Option<Graph> {
     let mut added = 0;
     while degree <= last_degree {
         exposing = scan.fewest_exposing(degree, exposing + scan.share_of(added, query.corrupt));
-        answers = scan.most_surely_answering(
-            degree,
-            answers + added - scan.share_of(added, query.dropped),
-        );
+        answers = scan.most_surely_answering(degree, answers + added - scan.share_of(added, query.dropped));
         let threshold = match query.adversary {
             Adversary::SemiHonest => exposing,
             Adversary::SemiMalicious => (degree + exposing).div_ceil(2),
@@ -264,12 +244,7 @@ impl<'a> Scan<'a> {
     }
 
     fn ln_p_disconnected(&self, degree: u32) -> f64 {
-        let GraphQuery {
-            clients,
-            corrupt,
-            dropped,
-            ..
-        } = *self.query;
+        let GraphQuery { clients, corrupt, dropped, .. } = *self.query;
         let (n, k) = (f64::from(clients), f64::from(degree));
         // The product is the chance that k clients drawn at random are all among the b bad ones.
         let all_bad = Hypergeometric::new(clients, corrupt + dropped, degree).ln_pmf(degree);
@@ -310,8 +285,7 @@ impl<'a> Scan<'a> {
     /// The largest t with n Pr[Y <= t-1] within C; from 0.
     fn most_surely_answering(&self, degree: u32, guess: u32) -> u32 {
         let answering = self.answering_neighbours(degree);
-        let fails =
-            |t: u32| t > 0 && !answering.tail_at_most(Side::Lower, t - 1, self.ln_incomplete);
+        let fails = |t: u32| t > 0 && !answering.tail_at_most(Side::Lower, t - 1, self.ln_incomplete);
         first_true(1, degree + 1, guess + 1, fails) - 1
     }
 
@@ -321,12 +295,8 @@ impl<'a> Scan<'a> {
             Adversary::SemiMalicious => 2 * threshold - degree,
         };
         let log2_clients = log2(f64::from(self.query.clients));
-        let exposed = self
-            .corrupt_neighbours(degree)
-            .ln_tail(Side::Upper, exposing);
-        let incomplete = self
-            .answering_neighbours(degree)
-            .ln_tail(Side::Lower, threshold - 1);
+        let exposed = self.corrupt_neighbours(degree).ln_tail(Side::Upper, exposing);
+        let incomplete = self.answering_neighbours(degree).ln_tail(Side::Lower, threshold - 1);
         Graph {
             kind: GraphKind::Harary,
             degree,
@@ -370,20 +340,11 @@ mod tests {
     use std::{format, fs, println};
 
     fn rows(file: &str) -> Vec<BTreeMap<String, String>> {
-        let path = format!(
-            "{}/../tests/reference/graph/{file}",
-            env!("CARGO_MANIFEST_DIR")
-        );
+        let path = format!("{}/../tests/reference/graph/{file}", env!("CARGO_MANIFEST_DIR"));
         let text = fs::read_to_string(&path).expect("the reference tables are in tests/reference");
         let mut lines = text.lines();
         let names: Vec<&str> = lines.next().expect("a header line").split(',').collect();
-        let row = |line: &str| {
-            names
-                .iter()
-                .map(|&name| name.into())
-                .zip(line.split(',').map(Into::into))
-                .collect()
-        };
+        let row = |line: &str| names.iter().map(|&name| name.into()).zip(line.split(',').map(Into::into)).collect();
         lines.map(row).collect()
     }
 
@@ -416,12 +377,7 @@ mod tests {
             };
             let number = |name: &str| row[name].parse::<u32>().expect("a count");
             let expected = (kind, number("k"), number("t_min"), number("t_max"));
-            let got = (
-                graph.kind,
-                graph.degree,
-                graph.threshold,
-                graph.threshold_max,
-            );
+            let got = (graph.kind, graph.degree, graph.threshold, graph.threshold_max);
             assert_eq!(got, expected, "{row:?}");
             for (name, got) in [
                 ("log2_pA", graph.log2_p_exposed),
@@ -450,9 +406,7 @@ mod tests {
     fn skipping_finds_what_the_plain_scan_finds() {
         let mut state = 1_u64; // a fixed walk over parameters
         let mut below = |bound: u32| {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1);
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             (state >> 33) as u32 % bound
         };
         for _ in 0..400 {
@@ -475,9 +429,7 @@ mod tests {
                         Adversary::SemiHonest => t,
                         Adversary::SemiMalicious => (2 * t).saturating_sub(degree),
                     };
-                    let exposed = scan
-                        .corrupt_neighbours(degree)
-                        .ln_tail(Side::Upper, exposing);
+                    let exposed = scan.corrupt_neighbours(degree).ln_tail(Side::Upper, exposing);
                     let answering = scan.answering_neighbours(degree);
                     exposed <= scan.ln_exposed
                         && scan.ln_p_disconnected(degree) <= scan.ln_disconnected
@@ -496,16 +448,8 @@ mod tests {
         for (clients, corrupt) in [(3, 0), (4, 1), (10, 1), (64, 4), (100, 33), (1000, 50)] {
             for adversary in [Adversary::SemiHonest, Adversary::SemiMalicious] {
                 for (security_bits, completion_bits) in [(80, 30), (0, 0), (10, 1)] {
-                    let query = GraphQuery {
-                        clients,
-                        corrupt,
-                        dropped: 0,
-                        security_bits,
-                        completion_bits,
-                        adversary,
-                    };
-                    let accepted =
-                        |&dropped: &u32| search(&GraphQuery { dropped, ..query }).is_ok();
+                    let query = GraphQuery { clients, corrupt, dropped: 0, security_bits, completion_bits, adversary };
+                    let accepted = |&dropped: &u32| search(&GraphQuery { dropped, ..query }).is_ok();
                     let plain = (0..clients).take_while(accepted).last();
                     assert_eq!(largest_feasible_dropped(&query), plain, "{query:?}");
                 }
@@ -523,19 +467,11 @@ mod tests {
             completion_bits: 30,
             adversary: Adversary::SemiMalicious,
         };
-        let refused = Infeasible::NoThreshold {
-            clients: 4,
-            corrupt: 1,
-            dropped: 1,
-        };
+        let refused = Infeasible::NoThreshold { clients: 4, corrupt: 1, dropped: 1 };
         assert_eq!(search(&query), Err(refused));
         assert_eq!(largest_feasible_dropped(&query), Some(0));
         query.dropped = u32::MAX;
-        let refused = Infeasible::TooFewLeft {
-            clients: 4,
-            corrupt: 1,
-            dropped: u32::MAX,
-        };
+        let refused = Infeasible::TooFewLeft { clients: 4, corrupt: 1, dropped: u32::MAX };
         assert_eq!(search(&query), Err(refused));
     }
 

@@ -94,7 +94,9 @@ pub enum ParamsError {
         feasible: Option<u32>,
     },
     /// Fewer than `cohort_min` would be left when T are lost.
-    #[error("a roster of {n} that loses {dropped} is below cohort_min {cohort_min}; lower cohort_min or dropout_tolerance, or raise roster_min")]
+    #[error(
+        "a roster of {n} that loses {dropped} is below cohort_min {cohort_min}; lower cohort_min or dropout_tolerance, or raise roster_min"
+    )]
     CohortMin {
         /// Clients.
         n: u32,
@@ -104,7 +106,9 @@ pub enum ParamsError {
         cohort_min: u32,
     },
     /// All that the roster permits to remain could be corrupt: nobody is promised to add noise.
-    #[error("of {survivors_min} survivors {corrupt} may be corrupt: no honest client is left to carry the noise; raise cohort_min")]
+    #[error(
+        "of {survivors_min} survivors {corrupt} may be corrupt: no honest client is left to carry the noise; raise cohort_min"
+    )]
     NobodyHonest {
         /// Fewest survivors.
         survivors_min: u32,
@@ -132,7 +136,9 @@ impl core::fmt::Display for Feasible {
                 let fraction = f64::from(dropped) / f64::from(self.1);
                 write!(f, "{dropped} lost would be feasible (dropout_tolerance {fraction:.4})")
             }
-            None => write!(f, "no dropout_tolerance is feasible: lower corrupt_fraction or raise the number of clients"),
+            None => {
+                write!(f, "no dropout_tolerance is feasible: lower corrupt_fraction or raise the number of clients")
+            }
         }
     }
 }
@@ -188,7 +194,12 @@ impl RoundParams {
         range("security_bits", self.security_bits.into(), 1..=256, "1 to 256")?;
         range("completion_bits", self.completion_bits.into(), 1..=256, "1 to 256")?;
         range("roster_min", self.roster_min.into(), 3..=ROSTER_LIMIT.into(), "3 to 16384")?;
-        range("roster_max", self.roster_max.into(), self.roster_min.into()..=ROSTER_LIMIT.into(), "roster_min to 16384")?;
+        range(
+            "roster_max",
+            self.roster_max.into(),
+            self.roster_min.into()..=ROSTER_LIMIT.into(),
+            "roster_min to 16384",
+        )?;
         range("cohort_min", self.cohort_min.into(), 2..=self.roster_max.into(), "2 to roster_max")?;
         range("scale (rounded down)", self.scale as u64, 0..=1 << 52, "above 0 and at most 2^52")?;
         range("clip_norm (rounded up)", libm::ceil(self.clip_norm) as u64, 1..=1 << 52, "above 0 and at most 2^52")?;
@@ -196,6 +207,21 @@ impl RoundParams {
         range("dp_delta (rounded up)", libm::ceil(self.dp_delta) as u64, 1..=1, "above 0 and below 1")?;
         range("max_squared_norm", self.max_squared_norm, 1..=1 << 62, "1 to 2^62")?;
         range("total_variance", self.total_variance, 0..=1 << 52, "at most 2^52")?;
+        range(
+            "vector_len with a weight",
+            self.vector_len.into(),
+            1 + u64::from(self.weight_max > 0)..=VECTOR_LIMIT.into(),
+            "2 to 2^28",
+        )?;
+        range(
+            "clip_norm times scale (rounded up)",
+            libm::ceil(self.clip_norm * self.scale) as u64,
+            1..=1 << 31,
+            "at most 2^31",
+        )?;
+        for window_ms in self.windows.0 {
+            range("window", window_ms.into(), 1..=u32::MAX.into(), "at least 1 ms")?;
+        }
         let needed = self.ring_bits_needed()?;
         if needed > self.ring_bits {
             return Err(ParamsError::Headroom { needed: needed.get(), found: self.ring_bits.get() });
@@ -223,7 +249,8 @@ impl RoundParams {
         out.extend(self.scale.to_bits().to_le_bytes());
         out.extend(self.clip_norm.to_bits().to_le_bytes());
         out.extend(self.total_variance.to_le_bytes());
-        for number in [self.roster_min, self.roster_max, self.cohort_min, self.corrupt_fraction, self.dropout_tolerance] {
+        for number in [self.roster_min, self.roster_max, self.cohort_min, self.corrupt_fraction, self.dropout_tolerance]
+        {
             out.extend(number.to_le_bytes());
         }
         out.extend(self.security_bits.to_le_bytes());
@@ -289,7 +316,11 @@ impl RosterParams {
     /// The only way to (k, t, h), on both sides. R-04
     pub fn derive(n: u32, params: &RoundParams) -> Result<Self, ParamsError> {
         if n < params.roster_min || n > params.roster_max {
-            return Err(ParamsError::Range { field: "roster size", expected: "roster_min to roster_max", found: n.into() });
+            return Err(ParamsError::Range {
+                field: "roster size",
+                expected: "roster_min to roster_max",
+                found: n.into(),
+            });
         }
         let (corrupt, tolerated) = (params.corrupt(n), params.tolerated(n));
         let (honest, share_variance) = (params.honest(n)?, params.share_variance(n)?);

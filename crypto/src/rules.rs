@@ -109,6 +109,16 @@ pub enum Rejection {
     /// A report on mail that was never served.
     #[error("R-17: good or complaint about a neighbour that dealt nothing")]
     ReportOnNothing,
+    /// The dealer is complained about by more holders than can be corrupt: an honest one opens nothing then.
+    #[error(
+        "R-16: {found} holders complain about this dealer; more than {allowed} openings would give its secrets away"
+    )]
+    TooManyOpenings {
+        /// 2t - k - 1.
+        allowed: u32,
+        /// How many.
+        found: u32,
+    },
     /// The client was not asked to open anything.
     #[error("R-16: nobody complains about client {client}, or it opens edges nobody complains about")]
     NothingToOpen {
@@ -152,11 +162,15 @@ impl Rejection {
             Self::Edges { .. } | Self::EdgesRoot => 13,
             Self::NotLowDegree => 38,
             Self::DidNotDeal { .. } | Self::ReportOnNothing | Self::NotInCore { .. } => 17,
-            Self::TooManyComplaints { .. } | Self::NothingToOpen { .. } => 16,
+            Self::TooManyComplaints { .. } | Self::TooManyOpenings { .. } | Self::NothingToOpen { .. } => 16,
             Self::NotTheSignedVector => 19,
             Self::NotInAgreementSet { .. } => 23,
             Self::NotASurvivor { .. } => 21,
-            Self::PhaseClosed | Self::PhaseNotOpen | Self::RoundOver | Self::OtherSender { .. } | Self::NotOnRoster { .. } => return None,
+            Self::PhaseClosed
+            | Self::PhaseNotOpen
+            | Self::RoundOver
+            | Self::OtherSender { .. }
+            | Self::NotOnRoster { .. } => return None,
         }))
     }
 
@@ -251,7 +265,9 @@ pub enum ServerMisbehaved {
     #[error("R-14: the parameters of the header do not hold: {0}")]
     Params(#[from] ParamsError),
     /// The header's time is not within policy of the client's own.
-    #[error("R-06: the header was opened {apart_s} s away from this client's time; at most {allowed_s} s are permitted")]
+    #[error(
+        "R-06: the header was opened {apart_s} s away from this client's time; at most {allowed_s} s are permitted"
+    )]
     ClockApart {
         /// Seconds apart.
         apart_s: u64,
@@ -343,7 +359,9 @@ pub enum ServerMisbehaved {
     #[error("R-34: the prepared vector does not have the length of this round")]
     VectorLen,
     /// The client's own ledger refuses.
-    #[error("R-26: this client's own privacy budget does not cover the round: epsilon would be {would_be:.3}, the budget is {budget:.3}")]
+    #[error(
+        "R-26: this client's own privacy budget does not cover the round: epsilon would be {would_be:.3}, the budget is {budget:.3}"
+    )]
     Budget {
         /// Epsilon after the round.
         would_be: f64,
@@ -378,9 +396,9 @@ pub enum ServerMisbehaved {
         /// Which.
         leaf: u32,
     },
-    /// A second survivor root under one counter.
-    #[error("R-23: another survivor list than the one this client accepted")]
-    SecondRoot,
+    /// A second roster under one counter, or one that was not written down.
+    #[error("R-02: another roster than the one this client wrote down")]
+    SecondRoster,
     /// Too few confirmations.
     #[error("R-24: {found} valid signatures of the agreement set on this survivor root; {needed} are needed")]
     Confirmations {
@@ -400,7 +418,7 @@ impl ServerMisbehaved {
         Rule(match self {
             Self::Decode(_) => 37,
             Self::Signature { .. } | Self::OutOfChain { .. } => 1,
-            Self::NotPinned { .. } | Self::Counter { .. } | Self::BelowPolicy { .. } => 2,
+            Self::NotPinned { .. } | Self::SecondRoster | Self::Counter { .. } | Self::BelowPolicy { .. } => 2,
             Self::Params(_) => 14,
             Self::ClockApart { .. } | Self::OwnLeaf | Self::Leaf { .. } | Self::Member { .. } => 6,
             Self::LogRewritten { .. } => 33,
@@ -419,7 +437,6 @@ impl ServerMisbehaved {
             Self::NotListed | Self::NeighboursAlive { .. } => 21,
             Self::TooFewSurvivors { .. } => 15,
             Self::UploadSignature { .. } => 22,
-            Self::SecondRoot => 23,
             Self::Confirmations { .. } => 24,
         })
     }
@@ -452,8 +469,15 @@ pub enum Abandonment {
 impl Abandonment {
     /// The inverse of `as u8`.
     pub fn from_number(number: u8) -> Option<Self> {
-        [Self::RosterTooSmall, Self::Infeasible, Self::CoreTooSmall, Self::TooFewSurvivors, Self::NotConfirmed, Self::NotOpened]
-            .into_iter()
-            .find(|reason| *reason as u8 == number)
+        [
+            Self::RosterTooSmall,
+            Self::Infeasible,
+            Self::CoreTooSmall,
+            Self::TooFewSurvivors,
+            Self::NotConfirmed,
+            Self::NotOpened,
+        ]
+        .into_iter()
+        .find(|reason| *reason as u8 == number)
     }
 }

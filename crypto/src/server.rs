@@ -79,7 +79,13 @@ pub enum Phase {
 }
 
 /// Judges one message that `client` sent for phase `addressed`. Changes nothing.
-pub fn accept(facts: &RoundFacts, phase: &Phase, addressed: PhaseKind, client: ClientId, body: &[u8]) -> Result<Accepted, Rejection> {
+pub fn accept(
+    facts: &RoundFacts,
+    phase: &Phase,
+    addressed: PhaseKind,
+    client: ClientId,
+    body: &[u8],
+) -> Result<Accepted, Rejection> {
     let kind = phase.kind();
     if kind.is_over() {
         return Err(Rejection::RoundOver);
@@ -213,7 +219,11 @@ impl Phase {
     }
 
     /// Ends a round before masking has opened: what it reserved lapses.
-    fn abandon_uncharged(reason: Abandonment, assembly: Option<Assembly>, mut effects: Vec<Effect>) -> (Self, Vec<Effect>) {
+    fn abandon_uncharged(
+        reason: Abandonment,
+        assembly: Option<Assembly>,
+        mut effects: Vec<Effect>,
+    ) -> (Self, Vec<Effect>) {
         effects.extend([Effect::Lapse, Effect::Erase]);
         (Phase::Abandoned(reason, assembly), effects)
     }

@@ -349,6 +349,7 @@ impl Play {
     pub fn deal(&self, phase: AwaitingRoster) -> (AwaitingMail, Vec<u8>) {
         let roster = self.aggregator.served(&self.world, StatementKind::Roster);
         let evidence = phase.examine(&roster, now(), &mut os_rng()).expect("an honest roster");
+        let (phase, _) = self.world.turn(phase.pin(&evidence));
         let leaves = self.aggregator.leaves(evidence.wanted().clone());
         self.world.turn(phase.share(evidence, &leaves, &mut os_rng()).expect("honest leaves"))
     }

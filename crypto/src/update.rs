@@ -75,10 +75,7 @@ impl ModelUpdate {
     /// # Errors
     /// [`UpdateError::Empty`]; [`UpdateError::NotFinite`] with the index of a NaN or an infinity.
     pub fn new(values: Vec<f32>) -> Result<Self, UpdateError> {
-        let update = Self {
-            values,
-            relative_weight: None,
-        }; // wiped on every path from here
+        let update = Self { values, relative_weight: None }; // wiped on every path from here
         if update.values.is_empty() {
             return Err(UpdateError::Empty);
         }
@@ -156,13 +153,7 @@ impl Noised {
             let (expected, got) = (quantized.len(), noise.len());
             return Err(UpdateError::NoiseLength { expected, got });
         }
-        Ok(Self(
-            quantized
-                .iter()
-                .zip(noise.values())
-                .map(|(z, e)| z.wrapping_add(*e))
-                .collect(),
-        ))
+        Ok(Self(quantized.iter().zip(noise.values()).map(|(z, e)| z.wrapping_add(*e)).collect()))
     }
 
     /// The integers before reduction, for audits of this encoder. Secret.
@@ -192,10 +183,7 @@ pub fn prepare(
     privacy: &Privacy,
     rng: &mut impl CryptoRng,
 ) -> Result<Noised, UpdateError> {
-    let quantizer = Quantizer {
-        scale: privacy.scale,
-        max_squared_norm: privacy.max_squared_norm,
-    };
+    let quantizer = Quantizer { scale: privacy.scale, max_squared_norm: privacy.max_squared_norm };
     let clipped: Clipped = update.clip(privacy.clip_norm);
     let quantized: Quantized = clipped.quantize(&quantizer, rng);
     quantized.add_noise(noise) // `into_ring` takes `Noised` and nothing else
@@ -208,24 +196,14 @@ mod tests {
     use rand_core::UnwrapErr;
     use std::{format, vec};
 
-    const PRIVACY: Privacy = Privacy {
-        clip_norm: 1.0,
-        scale: 100.0,
-        max_squared_norm: 10_100,
-    };
+    const PRIVACY: Privacy = Privacy { clip_norm: 1.0, scale: 100.0, max_squared_norm: 10_100 };
 
     #[test]
     fn numbers_that_are_none_are_refused_by_index() {
         let refused = |values| ModelUpdate::new(values).expect_err("refused");
         assert_eq!(refused(vec![]), UpdateError::Empty);
-        assert_eq!(
-            refused(vec![0.0, f32::NAN]),
-            UpdateError::NotFinite { index: 1 }
-        );
-        assert_eq!(
-            refused(vec![f32::INFINITY]),
-            UpdateError::NotFinite { index: 0 }
-        );
+        assert_eq!(refused(vec![0.0, f32::NAN]), UpdateError::NotFinite { index: 1 });
+        assert_eq!(refused(vec![f32::INFINITY]), UpdateError::NotFinite { index: 0 });
         for weight in [0.0, -1.0, 11.0, f32::NAN] {
             let update = ModelUpdate::new(vec![1.0]).expect("finite");
             let refused = update.with_weight(weight, 10).expect_err("out of range");
@@ -240,10 +218,7 @@ mod tests {
         let update = ModelUpdate::new(vec![0.5, 0.5]).expect("finite");
         let noise = NoiseVector::new(vec![0; 3]);
         let refused = prepare(update, noise, &PRIVACY, &mut UnwrapErr(SysRng));
-        let expected = UpdateError::NoiseLength {
-            expected: 2,
-            got: 3,
-        };
+        let expected = UpdateError::NoiseLength { expected: 2, got: 3 };
         assert_eq!(refused.expect_err("another length"), expected);
     }
 
@@ -258,10 +233,7 @@ mod tests {
             sum.add_assign(&noised.into_ring(bits)).expect("one shape");
         }
         let mean = decode_sum(&sum, PRIVACY.scale, 2).expect("two clients");
-        assert!(
-            (mean[0] - 0.4).abs() < 0.03 && (mean[1] + 0.1).abs() < 0.03,
-            "{mean:?}"
-        );
+        assert!((mean[0] - 0.4).abs() < 0.03 && (mean[1] + 0.1).abs() < 0.03, "{mean:?}");
     }
 
     #[test]

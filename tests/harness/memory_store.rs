@@ -8,15 +8,13 @@ use std::sync::{Mutex, MutexGuard};
 
 use sha2::{Digest as _, Sha256};
 use veilsum_aggregator::store::{
-    Charge, Committed, LedgerRow, Loaded, LogHead, NewRound, Standing, Store, StoreError, TaskRow,
-    Version, ledger_entry, statement_entry,
+    Charge, Committed, LedgerRow, Loaded, LogHead, NewRound, Standing, Store, StoreError, TaskRow, Version,
+    ledger_entry, statement_entry,
 };
 use veilsum_crypto::ids::{ClientId, Digest, RoundId, TaskId, Timestamp};
 use veilsum_crypto::math::ring::RingVector;
 use veilsum_crypto::primitives::merkle;
-use veilsum_crypto::server::{
-    Accepted, Admitted, Effect, Keep, PhaseKind, Received, StatementKind,
-};
+use veilsum_crypto::server::{Accepted, Admitted, Effect, Keep, PhaseKind, Received, StatementKind};
 
 /// A store for simulations.
 #[derive(Default)]
@@ -350,29 +348,20 @@ impl Store for MemoryStore {
             row.over = Some(now);
             tables.tasks.get_mut(&task).expect("rounds have tasks").open = false;
         }
-        let charges: Vec<_> =
-            effects.iter().filter_map(|effect| tables.write(round, effect, closed)).collect();
+        let charges: Vec<_> = effects.iter().filter_map(|effect| tables.write(round, effect, closed)).collect();
         charges.into_iter().for_each(|charge| tables.append_charge(round, charge));
         Ok(Committed::Yes)
     }
 
-    async fn newest_header(
-        &self,
-        task: TaskId,
-        after: u64,
-    ) -> Result<Option<(RoundId, Vec<u8>)>, StoreError> {
+    async fn newest_header(&self, task: TaskId, after: u64) -> Result<Option<(RoundId, Vec<u8>)>, StoreError> {
         let tables = self.tables();
         let newer = tables.rounds.iter().filter(|(_, it)| it.task == task && it.counter > after);
-        Ok(newer.max_by_key(|(_, it)| it.counter).map(|(round, _)| {
-            (*round, tables.statements[&(*round, StatementKind::Header)].0.clone())
-        }))
+        Ok(newer
+            .max_by_key(|(_, it)| it.counter)
+            .map(|(round, _)| (*round, tables.statements[&(*round, StatementKind::Header)].0.clone())))
     }
 
-    async fn statement(
-        &self,
-        round: RoundId,
-        kind: StatementKind,
-    ) -> Result<Option<(Vec<u8>, Vec<u8>)>, StoreError> {
+    async fn statement(&self, round: RoundId, kind: StatementKind) -> Result<Option<(Vec<u8>, Vec<u8>)>, StoreError> {
         Ok(self.tables().statements.get(&(round, kind)).cloned())
     }
 
@@ -390,12 +379,7 @@ impl Store for MemoryStore {
         Ok(bodies)
     }
 
-    async fn digest(
-        &self,
-        round: RoundId,
-        phase: PhaseKind,
-        client: ClientId,
-    ) -> Result<Option<Digest>, StoreError> {
+    async fn digest(&self, round: RoundId, phase: PhaseKind, client: ClientId) -> Result<Option<Digest>, StoreError> {
         let tables = self.tables();
         let received = tables.rounds.get(&round).and_then(|it| it.received.get(&(phase, client)));
         Ok(received.map(|message| message.digest))
@@ -434,11 +418,7 @@ impl Store for MemoryStore {
         Ok(rows.map(|((_, _, who), (rule, evidence))| (*who, *rule, evidence.clone())).collect())
     }
 
-    async fn rounds(
-        &self,
-        task: TaskId,
-        limit: u32,
-    ) -> Result<Vec<(RoundId, u64, PhaseKind)>, StoreError> {
+    async fn rounds(&self, task: TaskId, limit: u32) -> Result<Vec<(RoundId, u64, PhaseKind)>, StoreError> {
         let tables = self.tables();
         let of_task = tables.rounds.iter().filter(|(_, it)| it.task == task);
         let mut rounds: Vec<_> = of_task.map(|(id, it)| (*id, it.counter, it.phase)).collect();

@@ -79,9 +79,9 @@ impl Drop for Schema {
 
 async fn run(server: &str, statement: String) {
     sqlx::any::install_default_drivers();
-    let mut connection = sqlx::AnyConnection::connect(server).await.unwrap_or_else(|error| {
-        panic!("PostgreSQL at DATABASE_URL or of our own does not answer: {error}")
-    });
+    let mut connection = sqlx::AnyConnection::connect(server)
+        .await
+        .unwrap_or_else(|error| panic!("PostgreSQL at DATABASE_URL or of our own does not answer: {error}"));
     connection.execute(AssertSqlSafe(statement)).await.expect("a statement of this harness");
 }
 
@@ -118,8 +118,7 @@ fn start() -> (String, Child) {
 
 /// PostgreSQL refuses to run as root.
 fn shell() -> Command {
-    let root = std::fs::metadata("/proc/self")
-        .is_ok_and(|it| std::os::unix::fs::MetadataExt::uid(&it) == 0);
+    let root = std::fs::metadata("/proc/self").is_ok_and(|it| std::os::unix::fs::MetadataExt::uid(&it) == 0);
     let mut command = Command::new(if root { "runuser" } else { "sh" });
     if root {
         command.args(["-u", "postgres", "--", "sh"]);

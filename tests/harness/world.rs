@@ -167,7 +167,8 @@ impl World {
         let mut policy = Policy::new(aggregator, authority.public());
         policy.noise_multiplier_min = shape.noise_multiplier;
         policy.budget = task.budget;
-        let enrol = |number: u32| enrol(&authority, number, shape.clients, folder.path().join(format!("state-{number}")));
+        let enrol =
+            |number: u32| enrol(&authority, number, shape.clients, folder.path().join(format!("state-{number}")));
         let clients = (0..shape.clients).map(enrol).collect();
         let model: Vec<f32> = (0..shape.model_len).map(|at| at as f32 / 4.0).collect();
         let mut world = Self {
@@ -212,11 +213,8 @@ impl World {
     /// Starts the aggregator; after the first time on the port it had.
     pub async fn start(&mut self) {
         assert!(self.replica.is_none(), "one replica at a time");
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .expect("a runtime");
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
         // The old listener's socket may take a moment to go.
         for attempt in 0.. {
             match runtime.spawn(Service::start(self.setup(self.address))).await.expect("no panic") {
@@ -275,7 +273,9 @@ impl World {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        tokio::time::timeout(ROUND_MAX, waiting).await.unwrap_or_else(|_| panic!("round {round} never came to {phase:?}"))
+        tokio::time::timeout(ROUND_MAX, waiting)
+            .await
+            .unwrap_or_else(|_| panic!("round {round} never came to {phase:?}"))
     }
 
     /// Waits until a round is published or abandoned.
@@ -378,7 +378,8 @@ impl World {
     /// A client's identity file.
     pub fn identity(&self, number: usize) -> Identity {
         let Enrolled { seed, certificate, .. } = &self.clients[number];
-        Identity::new(IdentitySecretKey::from_bytes(seed), certificate.clone(), saving_key(number)).expect("its own key")
+        Identity::new(IdentitySecretKey::from_bytes(seed), certificate.clone(), saving_key(number))
+            .expect("its own key")
     }
 
     /// A client as its phases know it.
@@ -389,7 +390,12 @@ impl World {
     }
 
     /// Gives a client another certificate.
-    pub fn recertify(&mut self, number: usize, authority: &IdentitySecretKey, change: impl FnOnce(&mut CertificateBody)) {
+    pub fn recertify(
+        &mut self,
+        number: usize,
+        authority: &IdentitySecretKey,
+        change: impl FnOnce(&mut CertificateBody),
+    ) {
         let client = &mut self.clients[number];
         let mut body = *client.certificate.body();
         change(&mut body);
@@ -398,10 +404,15 @@ impl World {
 
     /// One client takes part in one round, on a task of its own.
     pub fn send(&self, number: usize, line: Line) -> Running {
+        self.send_with(number, 1.0, line)
+    }
+
+    /// The same, with another value at its coordinate.
+    pub fn send_with(&self, number: usize, value: f32, line: Line) -> Running {
         let line = Arc::new(line);
         let (identity, join, state) = (self.identity(number), self.join(), self.clients[number].state.clone());
         let (transport, noised, client) = (line.clone(), self.noised.clone(), self.clients[number].id);
-        let work = Arc::new(Mutex::new(Unit { at: number }));
+        let work = Arc::new(Mutex::new(Unit { at: number, value }));
         let played = async move {
             let participant = Participant::open(identity, join, &state, transport.clone()).await?;
             let mut participant = participant.with_read_wait(READ_WAIT).on_noised(move |values| {
@@ -425,8 +436,13 @@ impl World {
 
     /// A line to this world's aggregator.
     pub fn line(&self) -> Line {
+        self.line_to(self.address)
+    }
+
+    /// A line to another replica.
+    pub fn line_to(&self, address: SocketAddr) -> Line {
         Line {
-            inner: HttpTransport::new(&format!("http://{}", self.address)).expect("an address"),
+            inner: HttpTransport::new(&format!("http://{address}")).expect("an address"),
             fate: None,
             gate: None,
             sent: Mutex::default(),
@@ -438,8 +454,9 @@ impl World {
     /// Everybody takes part in one round, some lost on the way; how it ended for each.
     pub async fn play(&self, losses: &[(usize, Fate)]) -> Vec<Ending> {
         let fate = |number| losses.iter().find(|(lost, _)| *lost == number).map(|(_, fate)| *fate);
-        let running: Vec<Running> =
-            (0..self.clients.len()).map(|number| self.send(number, Line { fate: fate(number), ..self.line() })).collect();
+        let running: Vec<Running> = (0..self.clients.len())
+            .map(|number| self.send(number, Line { fate: fate(number), ..self.line() }))
+            .collect();
         let mut endings = Vec::new();
         for running in running {
             endings.push(running.end().await);
@@ -516,10 +533,10 @@ pub fn sha256(bytes: &[u8]) -> Digest {
     Digest(Sha256::digest(bytes).into())
 }
 
-/// Trivial work: 1 at the client's own coordinate, 0 elsewhere.
-pub struct Unit {
-    /// The coordinate, modulo the length.
-    pub at: usize,
+/// Trivial work: one value at the client's own coordinate, 0 elsewhere.
+struct Unit {
+    at: usize,
+    value: f32,
 }
 
 impl LocalWork for Unit {
@@ -531,7 +548,7 @@ impl LocalWork for Unit {
         assert_eq!(sha256(model), header.model_hash, "the model trained from is the one in the header");
         let mut values = vec![0.0; header.params.vector_len as usize];
         let at = self.at % values.len();
-        values[at] = 1.0;
+        values[at] = self.value;
         Ok(ModelUpdate::new(values)?)
     }
 }

@@ -13,21 +13,80 @@ struct Arrow {
 const ARROWS: &[Arrow] = &[
     // crypto: upward only
     Arrow { place: "crypto/src/ids.rs", never: &["crate::"] },
-    Arrow { place: "crypto/src/math", never: &["crate::messages", "crate::client", "crate::server", "crate::params", "crate::update", "crate::privacy", "crate::rules"] },
-    Arrow { place: "crypto/src/primitives", never: &["crate::messages", "crate::client", "crate::server", "crate::params", "crate::update", "crate::privacy", "crate::rules", "crate::transparency"] },
-    Arrow { place: "crypto/src/graph.rs", never: &["crate::messages", "crate::client", "crate::server", "crate::update", "crate::privacy"] },
-    Arrow { place: "crypto/src/params", never: &["crate::messages", "crate::client", "crate::server", "crate::update", "crate::privacy"] },
-    Arrow { place: "crypto/src/params.rs", never: &["crate::messages", "crate::client", "crate::server", "crate::update", "crate::privacy"] },
-    Arrow { place: "crypto/src/update", never: &["crate::messages", "crate::client", "crate::server", "crate::privacy::accountant", "crate::privacy::budget"] },
-    Arrow { place: "crypto/src/privacy", never: &["crate::messages", "crate::client", "crate::server", "crate::params"] },
-    Arrow { place: "crypto/src/transparency", never: &["crate::messages", "crate::client", "crate::server", "crate::params"] },
-    Arrow { place: "crypto/src/messages", never: &["crate::client", "crate::server", "crate::update", "crate::privacy", "crate::transparency"] },
+    Arrow {
+        place: "crypto/src/math",
+        never: &[
+            "crate::messages",
+            "crate::client",
+            "crate::server",
+            "crate::params",
+            "crate::update",
+            "crate::privacy",
+            "crate::rules",
+        ],
+    },
+    Arrow {
+        place: "crypto/src/primitives",
+        never: &[
+            "crate::messages",
+            "crate::client",
+            "crate::server",
+            "crate::params",
+            "crate::update",
+            "crate::privacy",
+            "crate::rules",
+            "crate::transparency",
+        ],
+    },
+    Arrow {
+        place: "crypto/src/graph.rs",
+        never: &["crate::messages", "crate::client", "crate::server", "crate::update", "crate::privacy"],
+    },
+    Arrow {
+        place: "crypto/src/params",
+        never: &["crate::messages", "crate::client", "crate::server", "crate::update", "crate::privacy"],
+    },
+    Arrow {
+        place: "crypto/src/params.rs",
+        never: &["crate::messages", "crate::client", "crate::server", "crate::update", "crate::privacy"],
+    },
+    Arrow {
+        place: "crypto/src/update",
+        never: &[
+            "crate::messages",
+            "crate::client",
+            "crate::server",
+            "crate::privacy::accountant",
+            "crate::privacy::budget",
+        ],
+    },
+    Arrow {
+        place: "crypto/src/privacy",
+        never: &["crate::messages", "crate::client", "crate::server", "crate::params"],
+    },
+    Arrow {
+        place: "crypto/src/transparency",
+        never: &["crate::messages", "crate::client", "crate::server", "crate::params"],
+    },
+    Arrow {
+        place: "crypto/src/messages",
+        never: &["crate::client", "crate::server", "crate::update", "crate::privacy", "crate::transparency"],
+    },
     Arrow { place: "crypto/src/client", never: &["crate::server"] },
     Arrow { place: "crypto/src/server", never: &["crate::client"] },
     // crypto decides: no I/O, no clock, no randomness of its own
     Arrow { place: "crypto/src", never: &["std::fs", "std::net", "std::time", "SystemTime", "tokio", "sqlx", "axum"] },
     // the client's training sees nothing of the protocol
-    Arrow { place: "client-lib/src/training", never: &["veilsum_crypto::client", "veilsum_crypto::messages", "crate::participant", "crate::transport", "crate::saved"] },
+    Arrow {
+        place: "client-lib/src/training",
+        never: &[
+            "veilsum_crypto::client",
+            "veilsum_crypto::messages",
+            "crate::participant",
+            "crate::transport",
+            "crate::saved",
+        ],
+    },
     Arrow { place: "client-lib/src/transport", never: &["crate::participant", "crate::saved", "crate::training"] },
     // aggregator: http -> round -> store
     Arrow { place: "aggregator/src/store", never: &["crate::round", "crate::http", "axum"] },
@@ -63,12 +122,18 @@ fn violations(arrow: &Arrow, root: &Path) -> Vec<String> {
     rust_files(&root.join(arrow.place), &mut files);
     assert!(!files.is_empty(), "{} is gone: name where it went", arrow.place);
     let mut found = Vec::new();
-    for file in files.iter().filter(|file| file.extension().is_some_and(|end| end == "rs") && !file.ends_with("testing.rs")) {
+    for file in
+        files.iter().filter(|file| file.extension().is_some_and(|end| end == "rs") && !file.ends_with("testing.rs"))
+    {
         let text = std::fs::read_to_string(file).expect("a source file is readable");
         for (line, words) in code(&text) {
-            found.extend(arrow.never.iter().filter(|word| words.contains(*word)).map(|word| {
-                format!("{}:{}: {} must not use {word}", file.display(), line + 1, arrow.place)
-            }));
+            found.extend(
+                arrow
+                    .never
+                    .iter()
+                    .filter(|word| words.contains(*word))
+                    .map(|word| format!("{}:{}: {} must not use {word}", file.display(), line + 1, arrow.place)),
+            );
         }
     }
     found
@@ -77,7 +142,11 @@ fn violations(arrow: &Arrow, root: &Path) -> Vec<String> {
 #[test]
 fn every_arrow_points_the_way_the_house_was_drawn() {
     let root = root();
-    let found: Vec<String> = ARROWS.iter().filter(|arrow| arrow.place.ends_with(".rs") || root.join(arrow.place).exists()).flat_map(|arrow| violations(arrow, &root)).collect();
+    let found: Vec<String> = ARROWS
+        .iter()
+        .filter(|arrow| arrow.place.ends_with(".rs") || root.join(arrow.place).exists())
+        .flat_map(|arrow| violations(arrow, &root))
+        .collect();
     assert!(found.is_empty(), "arrows turned round:\n{}", found.join("\n"));
 }
 

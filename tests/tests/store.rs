@@ -15,8 +15,7 @@ use tokio::task::JoinSet;
 use veilsum_aggregator::store::seal::ServiceKey;
 use veilsum_aggregator::store::sql::{SqlStore, migrate, undo};
 use veilsum_aggregator::store::{
-    Charge, Committed, LedgerRow, NewRound, Store, StoreError, Version, ledger_entry,
-    statement_entry,
+    Charge, Committed, LedgerRow, NewRound, Store, StoreError, Version, ledger_entry, statement_entry,
 };
 use veilsum_crypto::ids::{ClientId, Digest, RoundId, TaskId, Timestamp};
 use veilsum_crypto::math::ring::{RingBits, RingVector};
@@ -119,8 +118,7 @@ fn sqlite_url(dir: &TempDir) -> String {
 }
 
 fn block_on(case: impl Future<Output = ()>) {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.expect("a runtime").block_on(case);
 }
 
@@ -329,11 +327,7 @@ async fn a_repeated_batch_adds_nothing<S: Store>(world: World<S>) {
 async fn a_client_that_comes_twice_in_a_batch_counts_once<S: Store>(world: World<S>) {
     let round = world.round().await;
     world.commit(round, PhaseKind::Masking, &[]).await;
-    let batch = [
-        input(client(1), "first", &[1]),
-        input(client(1), "second", &[2]),
-        input(client(1), "first", &[1]),
-    ];
+    let batch = [input(client(1), "first", &[1]), input(client(1), "second", &[2]), input(client(1), "first", &[1])];
     let answers = world.admit(round, PhaseKind::Masking, &batch).await;
     assert_eq!(answers, [Admitted::Fresh, Admitted::OtherBytes, Admitted::Again]);
     assert_eq!(world.sum(round).await, Some(vec![1]));
@@ -341,8 +335,7 @@ async fn a_client_that_comes_twice_in_a_batch_counts_once<S: Store>(world: World
 
 async fn after_closing_the_digests_answer<S: Store>(world: World<S>) {
     let (round, phase) = (world.round().await, PhaseKind::Advertising);
-    let batch =
-        || [message(client(1), "one"), message(client(2), "other"), message(client(3), "3")];
+    let batch = || [message(client(1), "one"), message(client(2), "other"), message(client(3), "3")];
     world.admit(round, phase, &[message(client(1), "one"), message(client(2), "two")]).await;
     let received = world.b.fence(round, phase).await.expect("it answers");
     assert_eq!(received.bodies.len(), 2);
@@ -397,10 +390,8 @@ async fn of_two_clients_who_claim_a_key_one_has_it<S: Store>(world: World<S>) {
         let own = |name: &str| format!("{name} {contest}");
         let a = [advert(one, "one", &[&key, &own("a")])];
         let b = [advert(two, "two", &[&own("b"), &key])];
-        let (a, b) = tokio::join!(
-            world.a.admit(round, phase, &a, Timestamp(5)),
-            world.b.admit(round, phase, &b, Timestamp(5)),
-        );
+        let (a, b) =
+            tokio::join!(world.a.admit(round, phase, &a, Timestamp(5)), world.b.admit(round, phase, &b, Timestamp(5)),);
         let mut answers = [a.expect("it answers")[0], b.expect("it answers")[0]];
         let loser = if answers[0] == Admitted::KeyTaken { one } else { two };
         answers.sort_by_key(|answer| *answer != Admitted::Fresh);
@@ -431,8 +422,7 @@ async fn a_key_is_free_again_when_its_claimer_was_refused<S: Store>(world: World
         advert(client(3), "3", &["newer"]),
         advert(client(4), "4", &["own"]),
     ];
-    let expected =
-        [Admitted::KeyTaken, Admitted::Fresh, Admitted::KeyTaken, Admitted::Fresh, Admitted::Fresh];
+    let expected = [Admitted::KeyTaken, Admitted::Fresh, Admitted::KeyTaken, Admitted::Fresh, Admitted::Fresh];
     assert_eq!(world.admit(round, phase, &batch).await, expected);
     let bodies = world.b.bodies(round, phase, None).await.expect("it answers");
     let clients: Vec<_> = bodies.into_keys().collect();
@@ -453,8 +443,7 @@ async fn mail_reaches_its_recipients_in_the_order_of_dealers<S: Store>(world: Wo
     world.admit(round, PhaseKind::Sharing, &[share(3, "mail"), share(1, "mail")]).await;
     world.admit(round, PhaseKind::Sharing, &[share(2, "mail"), share(1, "forged")]).await;
     let mail = world.b.mail(round, client(8)).await.expect("it answers");
-    let expected =
-        ["mail 1 for 8", "mail 2 for 8", "mail 3 for 8"].map(|it| it.as_bytes().to_vec());
+    let expected = ["mail 1 for 8", "mail 2 for 8", "mail 3 for 8"].map(|it| it.as_bytes().to_vec());
     assert_eq!(mail, expected);
     let some = [client(2), client(5)];
     let bodies = world.b.bodies(round, PhaseKind::Sharing, Some(&some)).await.expect("it answers");
@@ -471,17 +460,15 @@ async fn mail_reaches_its_recipients_in_the_order_of_dealers<S: Store>(world: Wo
 async fn a_batch_larger_than_one_statement_is_admitted_whole<S: Store>(world: World<S>) {
     let round = world.round().await;
     let (adverts, clients) = (PhaseKind::Advertising, 2_345);
-    let batch: Vec<_> = (0..clients)
-        .map(|i| advert(client(i), "body", &[&format!("s{i}"), &format!("b{i}")]))
-        .collect();
+    let batch: Vec<_> =
+        (0..clients).map(|i| advert(client(i), "body", &[&format!("s{i}"), &format!("b{i}")])).collect();
     assert_eq!(world.admit(round, adverts, &batch).await, vec![Admitted::Fresh; batch.len()]);
     assert_eq!(world.admit(round, adverts, &batch).await, vec![Admitted::Again; batch.len()]);
     let everybody: Vec<_> = (0..clients).map(client).collect();
     let bodies = world.a.bodies(round, adverts, Some(&everybody)).await.expect("it answers");
     assert_eq!(bodies.len(), batch.len());
-    let thieves: Vec<_> = (0..clients)
-        .map(|i| advert(client(10_000 + i), "thief", &[&format!("x{i}"), &format!("b{i}")]))
-        .collect();
+    let thieves: Vec<_> =
+        (0..clients).map(|i| advert(client(10_000 + i), "thief", &[&format!("x{i}"), &format!("b{i}")])).collect();
     assert_eq!(world.admit(round, adverts, &thieves).await, vec![Admitted::KeyTaken; batch.len()]);
     assert_eq!(world.a.fence(round, adverts).await.expect("it answers").bodies.len(), batch.len());
 }
@@ -560,11 +547,8 @@ async fn a_second_statement_of_a_kind_writes_nothing_at_all<S: Store>(world: Wor
     let round = world.round().await;
     world.commit(round, PhaseKind::Sharing, &[statement(StatementKind::Roster, "roster")]).await;
     let before = world.a.log_head().await.expect("it answers");
-    let effects = [
-        Effect::Spend,
-        statement(StatementKind::Core, "core"),
-        statement(StatementKind::Roster, "another roster"),
-    ];
+    let effects =
+        [Effect::Spend, statement(StatementKind::Core, "core"), statement(StatementKind::Roster, "another roster")];
     let phase = PhaseKind::Masking;
     let refused = world.a.commit(round, Version(1), phase, b"x", &effects, Timestamp(9)).await;
     assert_eq!(refused.expect("it answers"), Committed::Conflict);
@@ -611,8 +595,7 @@ async fn the_log_is_the_merkle_tree_over_all_leaves<S: Store>(world: World<S>) {
                 let done = store.commit(round, version, phase, b"", effects, now).await;
                 assert_eq!(done.expect("it answers"), Committed::Yes);
             }
-            let mut leaves =
-                [header.as_slice(), b"r", b"c", b"s"].map(|it| statement_entry(&SALT, it)).to_vec();
+            let mut leaves = [header.as_slice(), b"r", b"c", b"s"].map(|it| statement_entry(&SALT, it)).to_vec();
             let charge = |charge| ledger_entry(&SALT, task, 1, digest(&header), charge);
             leaves.extend([Charge::Reserved, Charge::Spent].map(charge));
             leaves
@@ -629,11 +612,7 @@ async fn the_log_is_the_merkle_tree_over_all_leaves<S: Store>(world: World<S>) {
 
 async fn a_charge_is_reserved_then_spent_or_lapses<S: Store>(world: World<S>) {
     world.create_task().await;
-    let row = |counter: u64, spent| LedgerRow {
-        counter,
-        charge: format!("charge {counter}").into_bytes(),
-        spent,
-    };
+    let row = |counter: u64, spent| LedgerRow { counter, charge: format!("charge {counter}").into_bytes(), spent };
     let ledger = async || world.b.ledger(TASK).await.expect("it answers");
     let first = world.next_round(1).await;
     assert_eq!(ledger().await, [row(1, false)]);
@@ -648,9 +627,7 @@ async fn a_charge_is_reserved_then_spent_or_lapses<S: Store>(world: World<S>) {
     assert_eq!(ledger().await, [row(1, true)]);
 
     let said = |text: &str| statement_entry(&SALT, text.as_bytes());
-    let charge = |counter, charge| {
-        ledger_entry(&SALT, TASK, counter, digest(format!("header {counter}")), charge)
-    };
+    let charge = |counter, charge| ledger_entry(&SALT, TASK, counter, digest(format!("header {counter}")), charge);
     let entries = [
         said("header 1"),
         charge(1, Charge::Reserved),
@@ -904,8 +881,7 @@ fn what_was_erased_is_in_no_file_of_sqlite() {
         let Home::Directory { _dir: dir } = &world._home else { unreachable!() };
         let found = |needle: &[u8]| {
             let files = std::fs::read_dir(dir.path()).expect("it is there");
-            let bytes =
-                files.map(|it| std::fs::read(it.expect("it is there").path()).expect("read"));
+            let bytes = files.map(|it| std::fs::read(it.expect("it is there").path()).expect("read"));
             bytes.filter(|bytes| bytes.windows(needle.len()).any(|it| it == needle)).count()
         };
         let round = world.round().await;
@@ -952,9 +928,7 @@ fn broken_connections_lose_and_double_nothing() {
                 let mut unanswered = 0_u32;
                 for number in (0..80).map(|i| worker / 2 * 80 + i) {
                     let input = [input(client(number), "input", &bit(number, false))];
-                    while let Err(error) =
-                        store.admit(round, PhaseKind::Masking, &input, Timestamp(4)).await
-                    {
+                    while let Err(error) = store.admit(round, PhaseKind::Masking, &input, Timestamp(4)).await {
                         assert!(matches!(error, StoreError::Away(_)), "{error}");
                         unanswered += 1;
                     }

@@ -78,7 +78,10 @@ impl Authority {
     pub fn make(folder: &Path) -> Result<Self> {
         let path = key_path(folder);
         if path.exists() {
-            bail!("{} holds an authority already; its certificates would end with it. Choose another folder", folder.display());
+            bail!(
+                "{} holds an authority already; its certificates would end with it. Choose another folder",
+                folder.display()
+            );
         }
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).context("the operating system gives no randomness")?;
@@ -118,7 +121,8 @@ impl Authority {
             not_after: not_before.plus_ms(u64::from(days) * 24 * 60 * 60 * 1_000),
         };
         let certificate = Certificate::issue(body, &self.0);
-        Ok(Identity::new(key, certificate, saving.try_into().expect("32 bytes")).expect("the certificate was made out for this key"))
+        Ok(Identity::new(key, certificate, saving.try_into().expect("32 bytes"))
+            .expect("the certificate was made out for this key"))
     }
 }
 

@@ -231,7 +231,10 @@ fn losses(options: &Options, cohort: u32, counter: u32) -> Vec<Loss> {
 
 fn corpus_details(options: &Options, corpus: &Corpus) -> CorpusDetails {
     CorpusDetails {
-        source: options.data.as_ref().map_or("this project's documents and sources".into(), |folder| folder.display().to_string()),
+        source: options
+            .data
+            .as_ref()
+            .map_or("this project's documents and sources".into(), |folder| folder.display().to_string()),
         files: corpus.files,
         bytes: corpus.bytes,
         digest: corpus.digest.clone(),

@@ -82,7 +82,8 @@ pub async fn serve(options: ServeOptions) -> Result<()> {
 /// Task files with their first models, each checked before anything starts.
 fn tasks(config: &Config) -> Result<Vec<(TaskFile, Vec<u8>)>> {
     let read = |entry: &veilsum_aggregator::config::TaskEntry| {
-        let text = std::fs::read_to_string(&entry.file).with_context(|| format!("cannot read the task file {}", entry.file.display()))?;
+        let text = std::fs::read_to_string(&entry.file)
+            .with_context(|| format!("cannot read the task file {}", entry.file.display()))?;
         let file = TaskFile::parse(&text).with_context(|| format!("{}", entry.file.display()))?;
         let task = Task::new(file.clone()).with_context(|| format!("{}", entry.file.display()))?;
         let model = match &entry.model {
@@ -97,7 +98,8 @@ fn tasks(config: &Config) -> Result<Vec<(TaskFile, Vec<u8>)>> {
 
 /// A public key as it stands in configuration files.
 pub fn authority_key(digits: &str) -> Result<IdentityPublicKey> {
-    let bytes = Digest::from_hex(digits).ok_or_else(|| anyhow!("authority_key must be 64 lower-case hexadecimal digits"))?;
+    let bytes =
+        Digest::from_hex(digits).ok_or_else(|| anyhow!("authority_key must be 64 lower-case hexadecimal digits"))?;
     IdentityPublicKey::from_bytes(bytes.0).map_err(|error| anyhow!("authority_key: {error}"))
 }
 
@@ -108,7 +110,10 @@ pub fn service_keys(data_dir: &Path, authority: IdentityPublicKey) -> Result<(Se
     let service_key = ServiceKey::from_hex(&hex::encode(secret("sealing.key")?))?;
     let aggregator = IdentitySecretKey::from_bytes(&secret("aggregator.key")?);
     let checkpoint = CheckpointKey::from_bytes(&secret("checkpoint.key")?);
-    let origin = format!("veilsum/{}", aggregator.public().party().0.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+    let origin = format!(
+        "veilsum/{}",
+        aggregator.public().party().0.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    );
     Ok((service_key, ServiceKeys { aggregator, checkpoint, origin, authority }))
 }
 

@@ -34,7 +34,9 @@ async fn ready<S: Store>(State(rounds): State<Arc<Rounds<S>>>) -> (StatusCode, S
 /// Open rounds, by phase, in the text format of Prometheus. Nothing about clients.
 async fn metrics<S: Store>(State(rounds): State<Arc<Rounds<S>>>) -> Result<String, StatusCode> {
     let standing = rounds.store().standing().await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
-    let mut text = String::from("# HELP veilsum_rounds_open Rounds that are not over, by phase.\n# TYPE veilsum_rounds_open gauge\n");
+    let mut text = String::from(
+        "# HELP veilsum_rounds_open Rounds that are not over, by phase.\n# TYPE veilsum_rounds_open gauge\n",
+    );
     for phase in veilsum_crypto::server::PhaseKind::ALL.into_iter().filter(|phase| !phase.is_over()) {
         let count = standing.iter().filter(|stand| stand.phase == phase).count();
         let name = format!("{phase:?}").to_lowercase();

@@ -74,7 +74,11 @@ impl From<RoundError> for Problem {
             RoundError::Busy | RoundError::ShuttingDown => Self::new(StatusCode::SERVICE_UNAVAILABLE, None, detail),
             RoundError::Store(StoreError::Away(why)) => {
                 tracing::error!(why, "the store is away");
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, None, "the store is away; send the same bytes again after a moment")
+                Self::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    None,
+                    "the store is away; send the same bytes again after a moment",
+                )
             }
             error @ (RoundError::Store(_) | RoundError::Defect(_)) => {
                 tracing::error!(%error, "a fault of ours");

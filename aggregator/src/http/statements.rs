@@ -99,7 +99,13 @@ struct Read<'a, S> {
 }
 
 impl<'a, S: Store> Read<'a, S> {
-    async fn start(app: &'a App<S>, round: &str, uri: &Uri, headers: &HeaderMap, known: &[&str]) -> Result<Self, Problem> {
+    async fn start(
+        app: &'a App<S>,
+        round: &str,
+        uri: &Uri,
+        headers: &HeaderMap,
+        known: &[&str],
+    ) -> Result<Self, Problem> {
         let round = wire::round(round)?;
         let wait = wire::Query::new(uri, known)?.wait()?;
         let view = app.rounds.view(round).await?;
@@ -134,7 +140,11 @@ impl<'a, S: Store> Read<'a, S> {
     }
 
     /// Bodies of a phase; gone once they were erased with the round.
-    async fn bodies(&self, phase: PhaseKind, clients: Option<&[ClientId]>) -> Result<std::collections::BTreeMap<ClientId, Vec<u8>>, Problem> {
+    async fn bodies(
+        &self,
+        phase: PhaseKind,
+        clients: Option<&[ClientId]>,
+    ) -> Result<std::collections::BTreeMap<ClientId, Vec<u8>>, Problem> {
         let bodies = self.app.rounds.bodies(self.round, phase, clients).await?;
         let is_over = self.view().await?.gone().is_some();
         if bodies.is_empty() && is_over && clients.is_none_or(|clients| !clients.is_empty()) {
@@ -156,14 +166,20 @@ fn reached(reason: Abandonment) -> PhaseKind {
 }
 
 /// `GET …/leaves?i=0,5,17`: for each index in the order asked, length and leaf.
-pub async fn leaves<S: Store>(State(app): State<App<S>>, Path(round): Path<String>, uri: Uri, headers: HeaderMap) -> Answered {
+pub async fn leaves<S: Store>(
+    State(app): State<App<S>>,
+    Path(round): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Answered {
     let indices = leaf_indices(wire::Query::new(&uri, &["i", "wait"])?.get("i").unwrap_or(""))?;
     let read = Read::start(&app, &round, &uri, &headers, &["i", "wait"]).await?;
     if read.settled(PhaseKind::Advertising, false).await?.is_none() {
         return Ok(nothing_yet());
     }
     let view = read.view().await?;
-    let clients = Rounds::<S>::clients_at(&view, &indices).ok_or_else(|| Problem::malformed("leaf indices below n were expected"))?;
+    let clients = Rounds::<S>::clients_at(&view, &indices)
+        .ok_or_else(|| Problem::malformed("leaf indices below n were expected"))?;
     let bodies = read.bodies(PhaseKind::Advertising, Some(&clients)).await?;
     let mut out = Vec::new();
     for client in clients {
@@ -174,18 +190,25 @@ pub async fn leaves<S: Store>(State(app): State<App<S>>, Path(round): Path<Strin
 }
 
 fn leaf_indices(text: &str) -> Result<Vec<LeafIndex>, Problem> {
-    let wrong = || Problem::malformed(format!("i must be 1 to {LEAVES_MAX} leaf indices, none twice, separated by single commas"));
+    let wrong = || {
+        Problem::malformed(format!("i must be 1 to {LEAVES_MAX} leaf indices, none twice, separated by single commas"))
+    };
     let indices: Vec<LeafIndex> = text
         .split(',')
         .take(LEAVES_MAX + 1)
-        .map(|index| index.parse().map(LeafIndex).map_err(|_| wrong()))
+        .map(|index| wire::decimal(index).and_then(|index| u32::try_from(index).ok()).map(LeafIndex).ok_or_else(wrong))
         .collect::<Result<_, _>>()?;
     let distinct: std::collections::BTreeSet<_> = indices.iter().collect();
     if distinct.len() == indices.len() && indices.len() <= LEAVES_MAX { Ok(indices) } else { Err(wrong()) }
 }
 
 /// `GET …/confirmations`
-pub async fn confirmations<S: Store>(State(app): State<App<S>>, Path(round): Path<String>, uri: Uri, headers: HeaderMap) -> Answered {
+pub async fn confirmations<S: Store>(
+    State(app): State<App<S>>,
+    Path(round): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Answered {
     let read = Read::start(&app, &round, &uri, &headers, &["wait"]).await?;
     if read.settled(PhaseKind::Confirming, false).await?.is_none() {
         return Ok(nothing_yet());
@@ -218,6 +241,9 @@ pub async fn of_client<S: Store>(
     let view = read.view().await?;
     let Some(assembly) = view.phase.assembly() else { return Err(RoundError::Gone(Gone::Erased).into()) };
     let (leaf, _) = assembly.find(client).map_err(RoundError::from)?;
+    if view.gone().is_some() {
+        return Err(RoundError::Gone(Gone::Erased).into()); // mail, openings and upload statements end with the round
+    }
     match after {
         PhaseKind::Sharing => {
             let mail = app.rounds.store().mail(read.round, client).await.map_err(RoundError::from)?;
@@ -234,12 +260,15 @@ pub async fn of_client<S: Store>(
         PhaseKind::Opening => {
             let mut openings = app.rounds.bodies(read.round, PhaseKind::Opening, None).await?;
             let degree = assembly.params().degree;
-            openings.retain(|_, body| Opening::decode(body, degree).is_ok_and(|opening| opening.edges().contains_key(&leaf)));
+            openings.retain(|_, body| {
+                Opening::decode(body, degree).is_ok_and(|opening| opening.edges().contains_key(&leaf))
+            });
             Ok(listed(openings.values()))
         }
         _ => {
             let alive = survivors_of(&view);
-            let neighbours = assembly.order().neighbours(leaf).into_iter().filter(|leaf| alive.is_none_or(|alive| alive.has(*leaf)));
+            let neighbours =
+                assembly.order().neighbours(leaf).into_iter().filter(|leaf| alive.is_none_or(|alive| alive.has(*leaf)));
             let neighbours: Vec<ClientId> = neighbours.map(|leaf| assembly.roster().client(leaf)).collect();
             Ok(listed(read.bodies(PhaseKind::Masking, Some(&neighbours)).await?.values()))
         }

@@ -38,6 +38,12 @@ pub fn phase(text: &str) -> Result<PhaseKind, Problem> {
     })
 }
 
+/// A decimal number in its one form: digits only, no leading zero.
+pub fn decimal(text: &str) -> Option<u64> {
+    let is_plain = text.bytes().all(|digit| digit.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    text.parse().ok().filter(|_| is_plain)
+}
+
 /// The parameters of a query: each known, none twice.
 pub struct Query<'a>(Vec<(&'a str, &'a str)>);
 
@@ -65,7 +71,8 @@ impl<'a> Query<'a> {
     pub fn number(&self, name: &str) -> Result<u64, Problem> {
         match self.get(name) {
             None => Ok(0),
-            Some(text) => text.parse().map_err(|_| Problem::malformed(format!("{name} must be a decimal number, not \"{text}\""))),
+            Some(text) => decimal(text)
+                .ok_or_else(|| Problem::malformed(format!("{name} must be a decimal number, not \"{text}\""))),
         }
     }
 
@@ -76,7 +83,12 @@ impl<'a> Query<'a> {
 }
 
 /// who reads, and by what right. Checked before waiting.
-pub async fn reader<S: Store>(rounds: &Rounds<S>, view: &View, uri: &Uri, headers: &HeaderMap) -> Result<ClientId, RoundError> {
+pub async fn reader<S: Store>(
+    rounds: &Rounds<S>,
+    view: &View,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Result<ClientId, RoundError> {
     let forbidden = |why| RoundError::Forbidden { rule: 35, why };
     let digits = headers
         .get("veilsum-read")
@@ -85,6 +97,7 @@ pub async fn reader<S: Store>(rounds: &Rounds<S>, view: &View, uri: &Uri, header
         .ok_or(forbidden("this read needs one header Veilsum-Read: a signed read statement in hexadecimal"))?;
     let permit = hex::decode(digits)
         .ok()
+        .filter(|bytes| hex::encode(bytes) == digits) // lower case only
         .and_then(|bytes| ReadPermit::decode(&bytes).ok())
         .ok_or(forbidden("Veilsum-Read is not a signed read statement in lower-case hexadecimal"))?;
     let reader = permit.reader();
@@ -102,7 +115,10 @@ pub async fn reader<S: Store>(rounds: &Rounds<S>, view: &View, uri: &Uri, header
     if permit.permits(&target(uri), &view.facts.chain, &key) {
         Ok(reader)
     } else {
-        Err(RoundError::Forbidden { rule: 37, why: "Veilsum-Read is not signed by its sender for this target and round" })
+        Err(RoundError::Forbidden {
+            rule: 37,
+            why: "Veilsum-Read is not signed by its sender for this target and round",
+        })
     }
 }
 

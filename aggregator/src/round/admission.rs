@@ -48,7 +48,12 @@ pub(super) struct Queues(Mutex<BTreeMap<(RoundId, PhaseKind), Queue>>);
 
 impl<S: Store> Rounds<S> {
     /// Writes one judged message down, in company; returns when it is durable.
-    pub(super) async fn admit(self: &Arc<Self>, round: RoundId, phase: PhaseKind, accepted: Accepted) -> Result<Admitted, RoundError> {
+    pub(super) async fn admit(
+        self: &Arc<Self>,
+        round: RoundId,
+        phase: PhaseKind,
+        accepted: Accepted,
+    ) -> Result<Admitted, RoundError> {
         let bytes = weight(&accepted);
         let (answer, receiver) = oneshot::channel();
         let starts = {

@@ -47,7 +47,13 @@ pub fn from_bytes(bytes: &[u8], expected: u32) -> Result<Vec<f32>, LearnError> {
 }
 
 /// The next model.
-pub(super) fn next_model(task: &Task, counter: u64, model: &[u8], sum: &RingVector, count: u32) -> Result<Effect, LearnError> {
+pub(super) fn next_model(
+    task: &Task,
+    counter: u64,
+    model: &[u8],
+    sum: &RingVector,
+    count: u32,
+) -> Result<Effect, LearnError> {
     let mut values = from_bytes(model, task.file.model_len)?;
     let mean = if task.params.weight_max > 0 {
         decode_weighted(sum, task.params.clip_norm)?

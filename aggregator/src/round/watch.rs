@@ -116,7 +116,8 @@ impl<S: Store> Rounds<S> {
             }
         }
         let state = next.encode();
-        let committed = self.store.commit(view.round, view.version, next.kind(), &state, &effects, self.clock.now()).await?;
+        let committed =
+            self.store.commit(view.round, view.version, next.kind(), &state, &effects, self.clock.now()).await?;
         if committed == Committed::Yes {
             tracing::info!(round = %view.round, phase = ?kind, admitted = count, next = ?next.kind(), "phase closed");
         }
@@ -221,7 +222,10 @@ pub fn charge_bytes(curve: &RdpCurve) -> Vec<u8> {
 
 /// The inverse of [`charge_bytes`]; `None` for an empty charge (a round without noise) or damaged bytes.
 pub fn charge_from_bytes(bytes: &[u8]) -> Option<RdpCurve> {
-    let divergences = bytes.chunks(8).map(|eight| eight.try_into().ok().map(|b| f64::from_bits(u64::from_le_bytes(b)))).collect::<Option<Vec<_>>>()?;
+    let divergences = bytes
+        .chunks(8)
+        .map(|eight| eight.try_into().ok().map(|b| f64::from_bits(u64::from_le_bytes(b))))
+        .collect::<Option<Vec<_>>>()?;
     RdpCurve::from_divergences(divergences)
 }
 

@@ -29,16 +29,14 @@ impl Engine {
         match url.split(':').next() {
             Some("sqlite") => Ok(Engine::Sqlite),
             Some("postgres" | "postgresql") => Ok(Engine::Postgres),
-            _ => {
-                Err(StoreError::Away("the address must begin with sqlite: or postgres:".to_owned()))
-            }
+            _ => Err(StoreError::Away("the address must begin with sqlite: or postgres:".to_owned())),
         }
     }
 
     pub(super) async fn connect(self, url: &str) -> Result<AnyPool, sqlx::Error> {
         sqlx::any::install_default_drivers();
         let (url, connections) = match self {
-            Engine::Sqlite => (creating(url), 4), // one writes, the others read
+            Engine::Sqlite => (creating(url), 4),     // one writes, the others read
             Engine::Postgres => (url.to_owned(), 16), // twice the gates of a round
         };
         AnyPoolOptions::new()

@@ -29,7 +29,7 @@ pub enum KeyError {
         cause: std::io::Error,
     },
     /// Something else than a key was given.
-    #[error("the service key must be 64 hexadecimal digits, as `veilsum keys` writes it")]
+    #[error("the service key must be 64 hexadecimal digits, as `veilsum serve` writes it at its first start")]
     NotAKey,
 }
 
@@ -165,11 +165,7 @@ fn seal(key: &[u8; 32], place: &[u8], plain: &[u8]) -> Vec<u8> {
     sealed.extend_from_slice(&nonce);
     sealed.extend_from_slice(plain);
     let tag = cipher(key)
-        .encrypt_inout_detached(
-            &Nonce::<Aes256Gcm>::from(nonce),
-            place,
-            (&mut sealed[NONCE_BYTES..]).into(),
-        )
+        .encrypt_inout_detached(&Nonce::<Aes256Gcm>::from(nonce), place, (&mut sealed[NONCE_BYTES..]).into())
         .expect("a segment is far below 64 GiB");
     sealed.extend_from_slice(&tag);
     sealed
@@ -178,9 +174,7 @@ fn seal(key: &[u8; 32], place: &[u8], plain: &[u8]) -> Vec<u8> {
 fn open(key: &[u8; 32], place: &[u8], sealed: &[u8]) -> Result<Vec<u8>, DoesNotOpen> {
     let (nonce, ciphertext) = sealed.split_first_chunk::<NONCE_BYTES>().ok_or(DoesNotOpen)?;
     let mut plain = ciphertext.to_vec();
-    cipher(key)
-        .decrypt_in_place(&Nonce::<Aes256Gcm>::from(*nonce), place, &mut plain)
-        .map_err(|_| DoesNotOpen)?;
+    cipher(key).decrypt_in_place(&Nonce::<Aes256Gcm>::from(*nonce), place, &mut plain).map_err(|_| DoesNotOpen)?;
     Ok(plain)
 }
 

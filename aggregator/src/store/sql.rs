@@ -16,9 +16,7 @@ use veilsum_crypto::server::{Accepted, Admitted, Effect, PhaseKind, Received, St
 
 use super::engine::{self, Engine, Kind};
 use super::seal::{RoundKey, ServiceKey, random};
-use super::{
-    Committed, LedgerRow, Loaded, LogHead, NewRound, Standing, Store, StoreError, TaskRow, Version,
-};
+use super::{Committed, LedgerRow, Loaded, LogHead, NewRound, Standing, Store, StoreError, TaskRow, Version};
 
 mod admit;
 mod close;
@@ -73,13 +71,10 @@ impl SqlStore {
     }
 
     async fn check_key(&self) -> Result<(), Failure> {
-        let row = sqlx::query("SELECT round, sealed FROM round_keys LIMIT 1")
-            .fetch_optional(&self.pool)
-            .await?;
+        let row = sqlx::query("SELECT round, sealed FROM round_keys LIMIT 1").fetch_optional(&self.pool).await?;
         if let Some(row) = row {
             let round = RoundId(rows::fixed(&row, 0)?);
-            RoundKey::unwrap(&row.try_get::<Vec<u8>, _>(1)?, &self.key, round)
-                .map_err(|_| StoreError::WrongKey)?;
+            RoundKey::unwrap(&row.try_get::<Vec<u8>, _>(1)?, &self.key, round).map_err(|_| StoreError::WrongKey)?;
         }
         Ok(())
     }
@@ -248,19 +243,11 @@ impl Store for SqlStore {
         Ok(committed)
     }
 
-    async fn newest_header(
-        &self,
-        task: TaskId,
-        after: u64,
-    ) -> Result<Option<(RoundId, Vec<u8>)>, StoreError> {
+    async fn newest_header(&self, task: TaskId, after: u64) -> Result<Option<(RoundId, Vec<u8>)>, StoreError> {
         retrying(|| self.read_newest_header(task, after)).await
     }
 
-    async fn statement(
-        &self,
-        round: RoundId,
-        kind: StatementKind,
-    ) -> Result<Option<(Vec<u8>, Vec<u8>)>, StoreError> {
+    async fn statement(&self, round: RoundId, kind: StatementKind) -> Result<Option<(Vec<u8>, Vec<u8>)>, StoreError> {
         retrying(|| self.read_statement(round, kind)).await
     }
 
@@ -273,12 +260,7 @@ impl Store for SqlStore {
         retrying(|| self.read_bodies(round, phase, clients)).await
     }
 
-    async fn digest(
-        &self,
-        round: RoundId,
-        phase: PhaseKind,
-        client: ClientId,
-    ) -> Result<Option<Digest>, StoreError> {
+    async fn digest(&self, round: RoundId, phase: PhaseKind, client: ClientId) -> Result<Option<Digest>, StoreError> {
         retrying(|| self.read_digest(round, phase, client)).await
     }
 
@@ -306,11 +288,7 @@ impl Store for SqlStore {
         retrying(|| self.read_faults(round)).await
     }
 
-    async fn rounds(
-        &self,
-        task: TaskId,
-        limit: u32,
-    ) -> Result<Vec<(RoundId, u64, PhaseKind)>, StoreError> {
+    async fn rounds(&self, task: TaskId, limit: u32) -> Result<Vec<(RoundId, u64, PhaseKind)>, StoreError> {
         retrying(|| self.read_rounds(task, limit)).await
     }
 

@@ -69,7 +69,10 @@ impl AwaitingMail {
         let message = Acknowledgement::sign(reports, &view.chain, view.roster_root, view.client(), view.identity());
         let RoundSecrets { masking, self_mask, channel } = secrets;
         drop(channel); // nothing more will be opened with it
-        Ok(Turn::new(ReadyToMask { view, masking, self_mask, dealt, hashes, held, complained, has_opened: false }, message))
+        Ok(Turn::new(
+            ReadyToMask { view, masking, self_mask, dealt, hashes, held, complained, has_opened: false },
+            message,
+        ))
     }
 
     pub(super) fn into_memory(self) -> (Arc<Membership>, Memory) {
@@ -277,7 +280,8 @@ impl Saved for ReadyToMask {
         let mut complained = BTreeMap::new();
         for _ in 0..reader.u32("complained")? {
             let dealer = LeafIndex(reader.u32("dealer")?);
-            complained.insert(dealer, (Point::from_bytes(reader.array("P_s")?)?, Point::from_bytes(reader.array("P_b")?)?));
+            complained
+                .insert(dealer, (Point::from_bytes(reader.array("P_s")?)?, Point::from_bytes(reader.array("P_b")?)?));
         }
         let has_opened = reader.u8("has opened")? != 0;
         Ok(Self { view, masking, self_mask, dealt, hashes, held, complained, has_opened })

@@ -67,20 +67,20 @@ impl Enrolled {
         policy.permits(&header, task)?;
         counter_advances(&header, memory.last_counter(task))?;
         time_is_near(&header, now.wall, policy.clock_apart_max_s)?;
-        log_only_grew(&header, memory.log, &evidence.log_growth)?;
+        log_only_grew(&header, memory.log_of(&header.aggregator_key), &evidence.log_growth)?;
         let revoked = revocations(&header, &memory, &evidence.revocations)?;
-        member
-            .certificate
-            .check(&header.authority_key, header.opened_at, &revoked)
-            .map_err(|reason| ServerMisbehaved::Member {
+        member.certificate.check(&header.authority_key, header.opened_at, &revoked).map_err(|reason| {
+            ServerMisbehaved::Member {
                 leaf: u32::MAX,
                 rejection: crate::rules::Rejection::Certificate { client: member.client(), reason }.into(),
-            })?;
+            }
+        })?;
         budget_covers(&header, &memory, policy)?;
 
         memory.counters.insert(task, header.counter);
-        memory.log = Some(header.log);
-        memory.revocation_number = header.revocation_number;
+        memory.logs.insert(header.aggregator_key.party(), header.log);
+        let newest = (header.revocation_number, header.revocation_digest);
+        memory.revocations.insert(header.authority_key.party(), newest);
         let secrets = RoundSecrets::generate(rng);
         let mut nonce = [0; 32];
         rng.fill_bytes(&mut nonce);
@@ -91,7 +91,17 @@ impl Enrolled {
             nonce,
         };
         let message = KeyAdvertisement::sign(member.certificate.clone(), keys, &header, &member.identity);
-        let next = AwaitingRoster { member, memory, header, revoked, secrets, keys, advertised: now, same_process: true };
+        let next = AwaitingRoster {
+            member,
+            memory,
+            header,
+            revoked,
+            secrets,
+            keys,
+            advertised: now,
+            same_process: true,
+            pinned: None,
+        };
         Ok(Turn::new(next, message))
     }
 }
@@ -122,8 +132,14 @@ fn log_only_grew(header: &Header, seen: Option<TreeHead>, growth: &[Digest]) -> 
 
 /// the list that the header names, not older than one seen.
 fn revocations(header: &Header, memory: &Memory, bytes: &[u8]) -> Result<RevocationList, ServerMisbehaved> {
-    if header.revocation_number < memory.revocation_number {
+    let (seen, digest) = memory.revocations_of(&header.authority_key);
+    if header.revocation_number < seen {
         return Err(ServerMisbehaved::Revocation("the header names an older revocation list than one this client saw"));
+    }
+    if header.revocation_number == seen && header.revocation_digest != digest {
+        return Err(ServerMisbehaved::Revocation(
+            "the header names another revocation list under a number this client saw",
+        ));
     }
     let list = if header.revocation_number == 0 {
         RevocationList::none()
@@ -189,6 +205,8 @@ pub struct AwaitingRoster {
     pub(super) advertised: Moment,
     /// Whether `advertised.monotonic_ms` was read in this process.
     pub(super) same_process: bool,
+    /// The root of the first valid roster, written down before any leaf is asked for. R-02
+    pub(super) pinned: Option<Digest>,
 }
 
 impl AwaitingRoster {
@@ -224,6 +242,7 @@ impl Saved for AwaitingRoster {
         self.secrets.write(out);
         out.extend(self.keys.nonce);
         out.extend(self.advertised.wall.0.to_le_bytes());
+        out.extend(self.pinned.unwrap_or(Digest::NONE).0);
     }
 
     fn read(reader: &mut Reader<'_>, member: &Arc<Membership>) -> Result<Self, DecodeError> {
@@ -241,6 +260,17 @@ impl Saved for AwaitingRoster {
             nonce: reader.array("nonce")?,
         };
         let advertised = Moment { wall: Timestamp(reader.u64("advertised")?), monotonic_ms: 0 };
-        Ok(Self { member: member.clone(), memory, header, revoked, secrets, keys, advertised, same_process: false })
+        let pinned = Some(reader.digest("pinned roster")?).filter(|root| *root != Digest::NONE);
+        Ok(Self {
+            member: member.clone(),
+            memory,
+            header,
+            revoked,
+            secrets,
+            keys,
+            advertised,
+            same_process: false,
+            pinned,
+        })
     }
 }

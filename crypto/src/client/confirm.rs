@@ -21,7 +21,11 @@ use crate::rules::ServerMisbehaved;
 impl AwaitingSurvivors {
     /// §5.6. Accepts the signed list, or stops; consumed either way, so there is no second one. A member of the
     /// agreement set signs it; nobody else sends anything.
-    pub fn confirm(self, survivors: &[u8], uploads: &[Vec<u8>]) -> Result<Turn<ReadyToUnmask, Option<Confirmation>>, ServerMisbehaved> {
+    pub fn confirm(
+        self,
+        survivors: &[u8],
+        uploads: &[Vec<u8>],
+    ) -> Result<Turn<ReadyToUnmask, Option<Confirmation>>, ServerMisbehaved> {
         let Self { view, core, held } = self;
         let statement = chained(survivors, labels::SURVIVORS, "survivor list", &view, core.root())?;
         let survivors = Survivors::from_statement(statement, view.params.n)?;
@@ -35,12 +39,16 @@ impl AwaitingSurvivors {
             .then(|| Confirmation::sign(&view.chain, survivors.root(), view.client(), view.identity()));
         Ok(Turn::new(ReadyToUnmask { view, core, survivors, held }, message))
     }
-
 }
 
 /// one function: enough survivors, this client and t neighbours among them, and every neighbour listed
 /// alive with its own signature under this very core.
-fn survivors_hold(view: &RoundView, core: &CoreSet, survivors: &Survivors, uploads: &[Vec<u8>]) -> Result<(), ServerMisbehaved> {
+fn survivors_hold(
+    view: &RoundView,
+    core: &CoreSet,
+    survivors: &Survivors,
+    uploads: &[Vec<u8>],
+) -> Result<(), ServerMisbehaved> {
     let alive = survivors.members();
     let (found, needed) = (alive.count(), view.params.survivors_min);
     if found < needed {

@@ -84,7 +84,13 @@ fn charge(view: &mut RoundView) -> Result<(), ServerMisbehaved> {
 /// exactly the neighbours in the core; computed, never passed in.
 ///
 /// > y_u = x_u + PRG(self_u) + Σ_{v > u} PRG(pair_uv) − Σ_{v < u} PRG(pair_uv)   (mod 2^r), over neighbours v in U2
-fn add_pairwise_masks(vector: &mut RingVector, view: &RoundView, masking: &MaskingSecretKey, core: &CoreSet, context: &CoreContext) {
+fn add_pairwise_masks(
+    vector: &mut RingVector,
+    view: &RoundView,
+    masking: &MaskingSecretKey,
+    core: &CoreSet,
+    context: &CoreContext,
+) {
     for leaf in view.neighbours.iter().filter(|leaf| core.members().has(**leaf)) {
         let peer = view.peer(*leaf);
         let key = masking.pair_mask_key(view.client(), (peer.client, &peer.masking), context);

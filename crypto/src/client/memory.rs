@@ -2,9 +2,10 @@
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
-use crate::ids::TaskId;
+use crate::ids::{Digest, Party, TaskId};
 use crate::primitives::codec::{DecodeError, Reader, write_prefixed};
 use crate::primitives::merkle::TreeHead;
+use crate::primitives::signature::IdentityPublicKey;
 use crate::privacy::budget::Ledger;
 
 /// One memory per device's data, across tasks and identities.
@@ -12,10 +13,10 @@ use crate::privacy::budget::Ledger;
 pub struct Memory {
     /// The last round counter of each task; it is used up, whatever became of the round.
     pub(crate) counters: BTreeMap<TaskId, u64>,
-    /// The largest log seen.
-    pub(crate) log: Option<TreeHead>,
-    /// The newest revocation list seen.
-    pub(crate) revocation_number: u64,
+    /// The largest log seen, by aggregator.
+    pub(crate) logs: BTreeMap<Party, TreeHead>,
+    /// Number and digest of the newest revocation list seen, by authority.
+    pub(crate) revocations: BTreeMap<Party, (u64, Digest)>,
     /// What was charged.
     pub(crate) ledger: Ledger,
 }
@@ -23,7 +24,12 @@ pub struct Memory {
 impl Memory {
     /// Of a device that never took part.
     pub fn new() -> Self {
-        Self { counters: BTreeMap::new(), log: None, revocation_number: 0, ledger: Ledger::default() }
+        Self {
+            counters: BTreeMap::new(),
+            logs: BTreeMap::new(),
+            revocations: BTreeMap::new(),
+            ledger: Ledger::default(),
+        }
     }
 
     /// The last counter of a task; 0 before the first round.
@@ -31,9 +37,14 @@ impl Memory {
         self.counters.get(&task).copied().unwrap_or(0)
     }
 
-    /// The largest log seen.
-    pub fn log(&self) -> Option<TreeHead> {
-        self.log
+    /// The largest log of an aggregator that this client saw.
+    pub fn log_of(&self, aggregator: &IdentityPublicKey) -> Option<TreeHead> {
+        self.logs.get(&aggregator.party()).copied()
+    }
+
+    /// Number and digest of the newest revocation list of an authority; number 0 before the first.
+    pub(crate) fn revocations_of(&self, authority: &IdentityPublicKey) -> (u64, Digest) {
+        self.revocations.get(&authority.party()).copied().unwrap_or((0, Digest::NONE))
     }
 
     /// What was charged.
@@ -47,12 +58,18 @@ impl Memory {
             out.extend(task.0);
             out.extend(counter.to_le_bytes());
         }
-        out.push(u8::from(self.log.is_some()));
-        if let Some(head) = self.log {
+        out.extend((self.logs.len() as u32).to_le_bytes());
+        for (aggregator, head) in &self.logs {
+            out.extend(aggregator.0);
             out.extend(head.size.to_le_bytes());
             out.extend(head.root.0);
         }
-        out.extend(self.revocation_number.to_le_bytes());
+        out.extend((self.revocations.len() as u32).to_le_bytes());
+        for (authority, (number, digest)) in &self.revocations {
+            out.extend(authority.0);
+            out.extend(number.to_le_bytes());
+            out.extend(digest.0);
+        }
         write_prefixed(out, &self.ledger.encode());
     }
 
@@ -61,14 +78,19 @@ impl Memory {
         for _ in 0..reader.u32("counters")? {
             counters.insert(TaskId(reader.array("task")?), reader.u64("counter")?);
         }
-        let log = match reader.u8("log")? {
-            0 => None,
-            _ => Some(TreeHead { size: reader.u64("log size")?, root: reader.digest("log root")? }),
-        };
-        let revocation_number = reader.u64("revocation number")?;
+        let mut logs = BTreeMap::new();
+        for _ in 0..reader.u32("logs")? {
+            let aggregator = Party(reader.array("aggregator")?);
+            logs.insert(aggregator, TreeHead { size: reader.u64("log size")?, root: reader.digest("log root")? });
+        }
+        let mut revocations = BTreeMap::new();
+        for _ in 0..reader.u32("revocations")? {
+            let authority = Party(reader.array("authority")?);
+            revocations.insert(authority, (reader.u64("number")?, reader.digest("digest")?));
+        }
         let ledger = Ledger::decode(reader.prefixed("ledger")?)
             .map_err(|_| DecodeError::NotCanonical { field: "ledger", expected: "as this program writes it" })?;
-        Ok(Self { counters, log, revocation_number, ledger })
+        Ok(Self { counters, logs, revocations, ledger })
     }
 }
 

@@ -3,7 +3,11 @@
 //! Floors and pins; a header below one of them stops the client before it sends anything. What the policy takes on
 //! trust is said aloud: [`Policy::assumptions`].
 
-use alloc::{collections::BTreeSet, string::{String, ToString}, vec::Vec};
+use alloc::{
+    collections::BTreeSet,
+    string::{String, ToString},
+    vec::Vec,
+};
 
 use super::Memory;
 use crate::ids::{Digest, TaskId};
@@ -104,7 +108,8 @@ impl Policy {
     /// What this policy takes on trust, one sentence each, to be shown to whoever runs the client.
     pub fn assumptions(&self) -> Vec<String> {
         let mut said = alloc::vec![
-            "unwitnessed: no independent witness has seen the log; one client alone cannot see a fork (R-33)".to_string(),
+            "unwitnessed: no independent witness has seen the log; one client alone cannot see a fork (R-33)"
+                .to_string(),
         ];
         if self.gamma == GammaBasis::AssumedPerRoster {
             let percent = f64::from(self.corrupt_fraction_min) / 1e4;
@@ -128,10 +133,13 @@ impl Policy {
         pinned("authority", header.authority_key == self.authority)?;
         pinned("task", header.task == task)?;
         pinned("layout", self.layout.is_none_or(|layout| layout == header.layout_hash))?;
-        pinned("model", match &self.models {
-            AllowedModels::Any => true,
-            AllowedModels::OneOf(models) => models.contains(&header.model_hash),
-        })?;
+        pinned(
+            "model",
+            match &self.models {
+                AllowedModels::Any => true,
+                AllowedModels::OneOf(models) => models.contains(&header.model_hash),
+            },
+        )?;
 
         let params = &header.params;
         params.check()?;

@@ -29,7 +29,9 @@ pub enum OpenError {
     #[error("the saved state was not sealed under this key, or was altered; restore the key that belongs to it")]
     Unauthentic,
     /// Written by another version of this program.
-    #[error("the saved state has version {0}, this program reads version 1; finish or abandon the round with the program that wrote it")]
+    #[error(
+        "the saved state has version {0}, this program reads version 1; finish or abandon the round with the program that wrote it"
+    )]
     Version(u8),
     /// Authentic but not a phase: a defect of the program that wrote it.
     #[error("the saved state is damaged: {0}")]

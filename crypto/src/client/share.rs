@@ -2,14 +2,17 @@
 //!
 //! Before: `client/advertise.rs`. Next: `client/acknowledge.rs`. The other end: `server/share.rs`.
 
-use alloc::{collections::{BTreeMap, BTreeSet}, vec::Vec};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
 
 use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
 use super::acknowledge::AwaitingMail;
 use super::policy::GammaBasis;
-use super::saved::Turn;
+use super::saved::{Nothing, Turn};
 use super::{AwaitingRoster, Moment, RoundView, from_aggregator};
 use crate::ids::{LeafIndex, Timestamp};
 use crate::math::shamir::{Polynomial, ShareScalar};
@@ -43,7 +46,12 @@ impl RosterEvidence {
 
 impl AwaitingRoster {
     /// §5.2 steps 1 to 4: judges the roster as served (signed statement, then the list), and chooses which leaves to see.
-    pub fn examine(&self, roster: &[u8], now: Moment, rng: &mut impl CryptoRng) -> Result<RosterEvidence, ServerMisbehaved> {
+    pub fn examine(
+        &self,
+        roster: &[u8],
+        now: Moment,
+        rng: &mut impl CryptoRng,
+    ) -> Result<RosterEvidence, ServerMisbehaved> {
         self.roster_is_in_time(now)?;
         let mut reader = crate::primitives::codec::Reader::new(roster);
         let signed = Signed::read(&mut reader, labels::ROSTER)?;
@@ -55,6 +63,9 @@ impl AwaitingRoster {
         let roster = Roster::from_parts(statement, reader.rest())?;
         if roster.n() > ROSTER_LIMIT {
             return Err(ServerMisbehaved::Roster("more than 16384 clients: larger rosters need a witness"));
+        }
+        if self.pinned.is_some_and(|root| root != roster.statement().root()) {
+            return Err(ServerMisbehaved::SecondRoster);
         }
         // derived here from the signed n; what the roster says must agree.
         let params = RosterParams::derive(roster.n(), &self.header.params)?;
@@ -88,6 +99,12 @@ impl AwaitingRoster {
         if after_ms <= deadline_ms { Ok(()) } else { Err(ServerMisbehaved::RosterLate { after_ms, deadline_ms }) }
     }
 
+    /// §5.2 step 2: the roster's slot of the journal: the first valid one counts, and is written down before any leaf is
+    /// asked for. `share` takes no other.
+    pub fn pin(self, evidence: &RosterEvidence) -> Turn<AwaitingRoster, Nothing> {
+        Turn::new(Self { pinned: Some(evidence.roster.statement().root()), ..self }, Nothing)
+    }
+
     /// §5.2 steps 5 to 8: verifies the leaves asked for, then deals.
     pub fn share(
         self,
@@ -96,6 +113,9 @@ impl AwaitingRoster {
         rng: &mut impl CryptoRng,
     ) -> Result<Turn<AwaitingMail, SealedShares>, ServerMisbehaved> {
         let RosterEvidence { roster, params, me, wanted } = evidence;
+        if self.pinned != Some(roster.statement().root()) {
+            return Err(ServerMisbehaved::SecondRoster);
+        }
         let peers = self.verified(&roster, me, &wanted, leaves)?;
         let Self { member, memory, header, secrets, .. } = self;
         let view = RoundView::new(member, memory, header, roster, params, me, peers);
@@ -138,7 +158,8 @@ impl AwaitingRoster {
             if leaf_digest(bytes) != digest {
                 return Err(ServerMisbehaved::Leaf { leaf: leaf.0 });
             }
-            let misled = |rejection| ServerMisbehaved::Member { leaf: leaf.0, rejection: alloc::boxed::Box::new(rejection) };
+            let misled =
+                |rejection| ServerMisbehaved::Member { leaf: leaf.0, rejection: alloc::boxed::Box::new(rejection) };
             let advert = KeyAdvertisement::decode(bytes).map_err(|error| misled(error.into()))?;
             let member = advert.check(&self.header, &self.revoked).map_err(misled)?;
             if member.client != client {
@@ -178,9 +199,14 @@ pub(super) fn mail_edge(view: &RoundView, dealer: LeafIndex, holder: LeafIndex) 
 
 /// Associated data of a piece of mail: a statement from dealer to holder, up to its body length. §2.6
 pub(super) fn aad(view: &RoundView, edge: MailEdge) -> Vec<u8> {
-    Place { context: view.chain.context, previous: view.roster_root, sender: edge.dealer.into(), receiver: edge.holder.into() }
-        .statement(labels::SHARE_MAIL, Vec::new())
-        .before_body()
+    Place {
+        context: view.chain.context,
+        previous: view.roster_root,
+        sender: edge.dealer.into(),
+        receiver: edge.holder.into(),
+    }
+    .statement(labels::SHARE_MAIL, Vec::new())
+    .before_body()
 }
 
 fn plaintext(pair: &SharePair) -> Zeroizing<[u8; 64]> {

@@ -27,11 +27,7 @@ impl Hypergeometric {
     /// Both `marked` and `drawn` are at most `population`, and `drawn` is less.
     pub(super) fn new(population: u32, marked: u32, drawn: u32) -> Self {
         debug_assert!(marked <= population && drawn < population);
-        Self {
-            population,
-            marked,
-            drawn,
-        }
+        Self { population, marked, drawn }
     }
 
     fn unmarked(&self) -> u32 {
@@ -77,10 +73,7 @@ impl Hypergeometric {
                 }
                 self.ln_pmf(x) + log(sum)
             }
-            Place::Rising {
-                other_side,
-                neighbour,
-            } => log1p(-exp(self.ln_tail(other_side, neighbour))),
+            Place::Rising { other_side, neighbour } => log1p(-exp(self.ln_tail(other_side, neighbour))),
         }
     }
 
@@ -93,11 +86,7 @@ impl Hypergeometric {
         let (mut sum, mut last) = (1.0, 1.0);
         for term in self.terms(side, x) {
             // The ratio of neighbours falls: a geometric series bounds what is still to come.
-            let rest = if term < last {
-                term / (1.0 - term / last)
-            } else {
-                f64::INFINITY
-            };
+            let rest = if term < last { term / (1.0 - term / last) } else { f64::INFINITY };
             if sum > limit || sum + rest <= limit {
                 break;
             }
@@ -116,17 +105,11 @@ impl Hypergeometric {
             Side::Upper if x <= lowest => Place::All,
             Side::Upper if x > highest => Place::Nothing,
             Side::Upper if x >= mode => Place::Falling,
-            Side::Upper => Place::Rising {
-                other_side: Side::Lower,
-                neighbour: x - 1,
-            },
+            Side::Upper => Place::Rising { other_side: Side::Lower, neighbour: x - 1 },
             Side::Lower if x >= highest => Place::All,
             Side::Lower if x < lowest => Place::Nothing,
             Side::Lower if x <= mode => Place::Falling,
-            Side::Lower => Place::Rising {
-                other_side: Side::Upper,
-                neighbour: x + 1,
-            },
+            Side::Lower => Place::Rising { other_side: Side::Upper, neighbour: x + 1 },
         }
     }
 
@@ -207,9 +190,7 @@ fn stirling_error(n: u32) -> f64 {
     }
     let n = f64::from(n);
     let square = n * n;
-    (1.0 / 12.0
-        - (1.0 / 360.0 - (1.0 / 1260.0 - (1.0 / 1680.0 - 1.0 / 1188.0 / square) / square) / square)
-            / square)
+    (1.0 / 12.0 - (1.0 / 360.0 - (1.0 / 1260.0 - (1.0 / 1680.0 - 1.0 / 1188.0 / square) / square) / square) / square)
         / n
 }
 
@@ -248,18 +229,14 @@ mod tests {
                 choose[n][k] = choose[n - 1][k - 1] + choose[n - 1][k];
             }
         }
-        for (population, marked, drawn) in (1..=40_u32)
-            .step_by(3)
-            .flat_map(|n| (0..=n).flat_map(move |r| (0..n).map(move |k| (n, r, k))))
+        for (population, marked, drawn) in
+            (1..=40_u32).step_by(3).flat_map(|n| (0..=n).flat_map(move |r| (0..n).map(move |k| (n, r, k))))
         {
             let law = Hypergeometric::new(population, marked, drawn);
             let ways = |x: u32| {
-                let rest = drawn
-                    .checked_sub(x)
-                    .filter(|&rest| rest <= population - marked);
+                let rest = drawn.checked_sub(x).filter(|&rest| rest <= population - marked);
                 rest.map_or(0, |rest| {
-                    choose[marked as usize][x as usize]
-                        * choose[(population - marked) as usize][rest as usize]
+                    choose[marked as usize][x as usize] * choose[(population - marked) as usize][rest as usize]
                 })
             };
             let all = choose[population as usize][drawn as usize] as f64;
@@ -268,10 +245,7 @@ mod tests {
                 let lower = (0..=x).map(ways).sum::<u64>() as f64 / all;
                 for (side, exact) in [(Side::Upper, upper), (Side::Lower, lower)] {
                     let (tail, exact) = (exp(law.ln_tail(side, x)), exact);
-                    assert!(
-                        (tail - exact).abs() <= 1e-13 * exact,
-                        "{population} {marked} {drawn} {x}"
-                    );
+                    assert!((tail - exact).abs() <= 1e-13 * exact, "{population} {marked} {drawn} {x}");
                     if exact > 0.0 {
                         assert!(law.tail_at_most(side, x, log(exact) + 1e-9));
                         assert!(!law.tail_at_most(side, x, log(exact) - 1e-9));

@@ -95,15 +95,8 @@ impl RingVector {
     /// # Panics
     /// If `len` exceeds 2^32 - 1, the longest `vector_len` that a header can name.
     pub fn zeros(len: usize, bits: RingBits) -> Self {
-        assert!(
-            u32::try_from(len).is_ok(),
-            "vector_len is a u32 in the header"
-        );
-        Self {
-            words: vec![0; (len * usize::from(bits.0)).div_ceil(WORD_BITS)],
-            len,
-            bits,
-        }
+        assert!(u32::try_from(len).is_ok(), "vector_len is a u32 in the header");
+        Self { words: vec![0; (len * usize::from(bits.0)).div_ceil(WORD_BITS)], len, bits }
     }
 
     /// Reduces signed values modulo 2^r, in two's complement.
@@ -216,11 +209,7 @@ impl RingVector {
 
     /// The vector as it travels.
     pub fn pack(&self) -> Vec<u8> {
-        let mut packed: Vec<u8> = self
-            .words
-            .iter()
-            .flat_map(|word| word.to_le_bytes())
-            .collect();
+        let mut packed: Vec<u8> = self.words.iter().flat_map(|word| word.to_le_bytes()).collect();
         packed.truncate(Self::packed_bytes(self.len, self.bits));
         packed
     }
@@ -253,16 +242,10 @@ impl RingVector {
 
     fn same_shape(&self, other: &Self) -> Result<(), RingError> {
         if self.bits != other.bits {
-            return Err(RingError::OtherRing {
-                expected: self.bits.0,
-                got: other.bits.0,
-            });
+            return Err(RingError::OtherRing { expected: self.bits.0, got: other.bits.0 });
         }
         if self.len != other.len {
-            return Err(RingError::Length {
-                expected: self.len,
-                got: other.len,
-            });
+            return Err(RingError::Length { expected: self.len, got: other.len });
         }
         Ok(())
     }
@@ -363,10 +346,7 @@ impl Tops {
             words[top / WORD_BITS] |= 1 << (top % WORD_BITS);
         }
         let shared_factor = 1 << width.trailing_zeros().min(6); // gcd(r, 64)
-        Self {
-            words,
-            period_words: width / shared_factor,
-        }
+        Self { words, period_words: width / shared_factor }
     }
 
     /// True if some elements lie in two words.
@@ -376,9 +356,7 @@ impl Tops {
 
     /// The pattern for a block that starts with word number `first_word` of the vector.
     fn starting_at(&self, first_word: usize) -> &[u64; BLOCK_WORDS] {
-        self.words[first_word % self.period_words..]
-            .first_chunk()
-            .expect("the pattern is a block and a period long")
+        self.words[first_word % self.period_words..].first_chunk().expect("the pattern is a block and a period long")
     }
 }
 
@@ -397,10 +375,7 @@ fn read_words(words: &[u64]) -> impl FnMut(&mut [u8]) {
 fn check_packed(packed: &[u8], len: usize, bits: RingBits) -> Result<(), RingError> {
     let expected = RingVector::packed_bytes(len, bits);
     if packed.len() != expected {
-        return Err(RingError::PackedBytes {
-            expected,
-            got: packed.len(),
-        });
+        return Err(RingError::PackedBytes { expected, got: packed.len() });
     }
     let used_in_last = len % 8 * usize::from(bits.0) % 8;
     match packed.last() {
@@ -430,11 +405,7 @@ mod tests {
 
     fn shape_and_values() -> impl Strategy<Value = (u8, Vec<i64>, Vec<i64>)> {
         (8..=64_u8, 0..4000_usize).prop_flat_map(|(bits, len)| {
-            (
-                Just(bits),
-                prop::collection::vec(any::<i64>(), len),
-                prop::collection::vec(any::<i64>(), len),
-            )
+            (Just(bits), prop::collection::vec(any::<i64>(), len), prop::collection::vec(any::<i64>(), len))
         })
     }
 
@@ -497,31 +468,13 @@ mod tests {
     fn bytes_of_another_shape_are_refused() {
         let ring = RingBits::new(20).expect("8 to 64");
         let mut sum = RingVector::zeros(3, ring);
-        assert_eq!(
-            sum.add_packed(&[0; 7]),
-            Err(RingError::PackedBytes {
-                expected: 8,
-                got: 7
-            })
-        );
+        assert_eq!(sum.add_packed(&[0; 7]), Err(RingError::PackedBytes { expected: 8, got: 7 }));
         assert_eq!(sum.add_packed(&[0xff; 8]), Err(RingError::SpareBits));
         assert_eq!(sum, RingVector::zeros(3, ring));
         let longer = RingVector::zeros(4, ring);
-        assert_eq!(
-            sum.add_assign(&longer),
-            Err(RingError::Length {
-                expected: 3,
-                got: 4
-            })
-        );
+        assert_eq!(sum.add_assign(&longer), Err(RingError::Length { expected: 3, got: 4 }));
         let wider = RingVector::zeros(3, RingBits::MAX);
-        assert_eq!(
-            sum.sub_assign(&wider),
-            Err(RingError::OtherRing {
-                expected: 20,
-                got: 64
-            })
-        );
+        assert_eq!(sum.sub_assign(&wider), Err(RingError::OtherRing { expected: 20, got: 64 }));
         assert_eq!(RingBits::new(7), Err(RingError::Bits { bits: 7 }));
         assert_eq!(RingBits::new(65), Err(RingError::Bits { bits: 65 }));
     }

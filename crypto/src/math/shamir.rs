@@ -7,7 +7,10 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use curve25519_dalek::{RistrettoPoint, Scalar, traits::{IsIdentity, VartimeMultiscalarMul}};
+use curve25519_dalek::{
+    RistrettoPoint, Scalar,
+    traits::{IsIdentity, VartimeMultiscalarMul},
+};
 use rand_core::CryptoRng;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
@@ -76,8 +79,7 @@ pub struct Interpolation(Vec<Scalar>);
 impl Interpolation {
     /// Weights for distinct holders.
     pub fn at_zero_vartime(holders: &[LeafIndex]) -> Self {
-        let points: Vec<Scalar> =
-            holders.iter().map(|holder| Scalar::from(holder.evaluation_point())).collect();
+        let points: Vec<Scalar> = holders.iter().map(|holder| Scalar::from(holder.evaluation_point())).collect();
         let mut denominators = denominators(&points);
         Scalar::invert_batch_alloc(&mut denominators);
         // prod_{j != i} x_j / (x_j - x_i); (-1)^(len-1) turns (x_i - x_j) into (x_j - x_i).
@@ -164,7 +166,9 @@ mod tests {
     #[test]
     fn an_unreduced_share_is_refused() {
         let mut order = [0; 32];
-        order.copy_from_slice(&hex::decode("edd3f55c1a631258d69cf7a2def9de1400000000000000000000000000000010").expect("hex"));
+        order.copy_from_slice(
+            &hex::decode("edd3f55c1a631258d69cf7a2def9de1400000000000000000000000000000010").expect("hex"),
+        );
         assert!(ShareScalar::from_bytes(&order).is_none());
         order[0] -= 1;
         assert!(ShareScalar::from_bytes(&order).is_some());

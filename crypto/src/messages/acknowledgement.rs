@@ -36,7 +36,13 @@ pub struct Acknowledgement {
 
 impl Acknowledgement {
     /// Signs the reports, which are in the holder's ring order.
-    pub fn sign(reports: Vec<EdgeReport>, chain: &Chain, roster: Digest, holder: ClientId, key: &IdentitySecretKey) -> Self {
+    pub fn sign(
+        reports: Vec<EdgeReport>,
+        chain: &Chain,
+        roster: Digest,
+        holder: ClientId,
+        key: &IdentitySecretKey,
+    ) -> Self {
         let mut body = Vec::with_capacity(reports.len());
         for report in &reports {
             match report {

@@ -27,7 +27,13 @@ pub struct Answer {
 
 impl Answer {
     /// Signs the shares, in ring order.
-    pub fn sign(shares: Vec<AnswerShare>, chain: &Chain, survivors: Digest, client: ClientId, key: &IdentitySecretKey) -> Self {
+    pub fn sign(
+        shares: Vec<AnswerShare>,
+        chain: &Chain,
+        survivors: Digest,
+        client: ClientId,
+        key: &IdentitySecretKey,
+    ) -> Self {
         let mut body = Vec::new();
         for share in &shares {
             match share {
@@ -48,7 +54,9 @@ impl Answer {
         let mut reader = Reader::new(&signed.statement().body);
         let share = |reader: &mut Reader<'_>| match reader.u8("present")? {
             0 => Ok(None),
-            1 => ShareScalar::from_bytes(&reader.array("share")?).map(Some).ok_or(wrong("scalars below the group order")),
+            1 => {
+                ShareScalar::from_bytes(&reader.array("share")?).map(Some).ok_or(wrong("scalars below the group order"))
+            }
             _ => Err(wrong("0 or 1 before each share")),
         };
         let shares = (0..neighbours).map(|_| share(&mut reader)).collect::<Result<_, _>>()?;

@@ -81,7 +81,12 @@ impl Certificate {
     }
 
     /// Whether it holds at a time: at the header's opening time, never at a local clock.
-    pub fn check(&self, authority: &IdentityPublicKey, at: Timestamp, revoked: &RevocationList) -> Result<(), CertificateError> {
+    pub fn check(
+        &self,
+        authority: &IdentityPublicKey,
+        at: Timestamp,
+        revoked: &RevocationList,
+    ) -> Result<(), CertificateError> {
         let body = &self.body;
         if !self.signed.statement().stands_at(&place(authority, body.client.into())) {
             return Err(CertificateError::Holder);
@@ -210,7 +215,10 @@ mod tests {
         assert_eq!(at(0), Err(CertificateError::Expired));
         assert_eq!(at(31), Err(CertificateError::Expired));
         let other = IdentitySecretKey::from_bytes(&[9; 32]).public();
-        assert_eq!(certificate.check(&other, Timestamp(DAY_US), &RevocationList::none()), Err(CertificateError::Holder));
+        assert_eq!(
+            certificate.check(&other, Timestamp(DAY_US), &RevocationList::none()),
+            Err(CertificateError::Holder)
+        );
     }
 
     /// at most 30 days, and not after it was ended.
@@ -223,6 +231,10 @@ mod tests {
         let list = RevocationList::decode(&list.encode(), &key).expect("as issued");
         assert_eq!(certificate(30).check(&key, Timestamp(DAY_US), &list), Err(CertificateError::Revoked));
         let earlier = RevocationList::issue(1, BTreeMap::from([(ClientId([3; 16]), Timestamp(DAY_US))]), &authority());
-        assert_eq!(certificate(30).check(&key, Timestamp(DAY_US), &earlier), Ok(()), "re-enrolment ends the old one only");
+        assert_eq!(
+            certificate(30).check(&key, Timestamp(DAY_US), &earlier),
+            Ok(()),
+            "re-enrolment ends the old one only"
+        );
     }
 }

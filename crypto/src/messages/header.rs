@@ -94,7 +94,10 @@ impl Header {
         };
         reader.finish()?;
         if header.statement() != *statement {
-            return Err(DecodeError::NotCanonical { field: "header", expected: "no context, no previous, sent by the key it names" });
+            return Err(DecodeError::NotCanonical {
+                field: "header",
+                expected: "no context, no previous, sent by the key it names",
+            });
         }
         Ok(header)
     }

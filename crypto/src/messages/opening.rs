@@ -31,7 +31,13 @@ pub struct Opening {
 
 impl Opening {
     /// Signs the shares.
-    pub fn sign(edges: BTreeMap<LeafIndex, SharePair>, chain: &Chain, roster: Digest, dealer: ClientId, key: &IdentitySecretKey) -> Self {
+    pub fn sign(
+        edges: BTreeMap<LeafIndex, SharePair>,
+        chain: &Chain,
+        roster: Digest,
+        dealer: ClientId,
+        key: &IdentitySecretKey,
+    ) -> Self {
         let mut body = (edges.len() as u16).to_le_bytes().to_vec();
         for (holder, pair) in &edges {
             body.extend(holder.0.to_le_bytes());
@@ -56,9 +62,8 @@ impl Opening {
             if edges.last_key_value().is_some_and(|(last, _)| *last >= holder) {
                 return Err(wrong("strictly ascending holders"));
             }
-            let mut share = |field| {
-                ShareScalar::from_bytes(&reader.array(field)?).ok_or(wrong("scalars below the group order"))
-            };
+            let mut share =
+                |field| ShareScalar::from_bytes(&reader.array(field)?).ok_or(wrong("scalars below the group order"));
             edges.insert(holder, SharePair { masking: share("s")?, self_mask: share("b")? });
         }
         reader.finish()?;

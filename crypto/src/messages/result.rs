@@ -68,6 +68,9 @@ impl RoundResult {
             _ => return Err(DecodeError::NotCanonical { field: "outcome", expected: "1 or 2" }),
         };
         reader.finish()?;
+        if outcome == Outcome::NotOpened && digest != Digest::NONE {
+            return Err(DecodeError::NotCanonical { field: "sum digest", expected: "zeros where there is no sum" });
+        }
         Ok(Self { statement, count, digest, outcome })
     }
 

@@ -28,7 +28,12 @@ pub struct Roster {
 
 impl Roster {
     /// Fixes a roster; `members` are sorted by id.
-    pub fn fix(chain: &Chain, params: &RosterParams, closing_nonce: [u8; 32], members: Vec<(ClientId, Digest)>) -> Self {
+    pub fn fix(
+        chain: &Chain,
+        params: &RosterParams,
+        closing_nonce: [u8; 32],
+        members: Vec<(ClientId, Digest)>,
+    ) -> Self {
         let (degree, threshold) = (params.degree as u16, params.threshold as u16);
         let mut body = Vec::new();
         body.extend(params.n.to_le_bytes());

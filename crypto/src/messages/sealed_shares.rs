@@ -124,9 +124,7 @@ impl SealedShares {
     pub fn low_degree_coefficients(&self, threshold: u32) -> Vec<Scalar> {
         let prefix = Sha512::new_with_prefix(labels::LOW_DEGREE.bytes()).chain_update(self.signed.root().0);
         let degree = self.edges.len() as u32 - threshold;
-        (0..degree + 2)
-            .map(|counter| Scalar::from_hash(prefix.clone().chain_update(counter.to_le_bytes())))
-            .collect()
+        (0..degree + 2).map(|counter| Scalar::from_hash(prefix.clone().chain_update(counter.to_le_bytes()))).collect()
     }
 
     /// One piece of mail for each holder.

@@ -59,9 +59,7 @@ pub fn smallest_ring_bits(headroom: Headroom<'_>) -> Result<RingBits, HeadroomEr
         // More bits only make x larger: a sum that fits keeps fitting.
         widest = (widest..=RingBits::MAX.get())
             .find(|&bits| fits(bits, sum, &headroom))
-            .ok_or(HeadroomError::NoRing {
-                clients: sum.clients,
-            })?;
+            .ok_or(HeadroomError::NoRing { clients: sum.clients })?;
     }
     Ok(RingBits::new(widest).expect("8 to 64 was searched"))
 }
@@ -93,24 +91,10 @@ fn ln_two_sided_gaussian_tail(z: f64) -> f64 {
 mod tests {
     use super::*;
 
-    fn bits(
-        norm_bound_floor: u64,
-        wrap_bits: u8,
-        sums: &[(u32, u64)],
-    ) -> Result<u8, HeadroomError> {
-        let sums: alloc::vec::Vec<NoisySum> = sums
-            .iter()
-            .map(|&(clients, share_variance)| NoisySum {
-                clients,
-                share_variance,
-            })
-            .collect();
-        smallest_ring_bits(Headroom {
-            norm_bound_floor,
-            wrap_bits,
-            sums: &sums,
-        })
-        .map(RingBits::get)
+    fn bits(norm_bound_floor: u64, wrap_bits: u8, sums: &[(u32, u64)]) -> Result<u8, HeadroomError> {
+        let sums: alloc::vec::Vec<NoisySum> =
+            sums.iter().map(|&(clients, share_variance)| NoisySum { clients, share_variance }).collect();
+        smallest_ring_bits(Headroom { norm_bound_floor, wrap_bits, sums: &sums }).map(RingBits::get)
     }
 
     #[test]
@@ -124,19 +108,13 @@ mod tests {
         assert_eq!(bits(128, 40, &[(1, 0)]), Ok(9));
         assert_eq!(bits(0, 40, &[]), Ok(8));
         assert_eq!(bits(u64::MAX / 2, 40, &[(1, 0)]), Ok(64));
-        assert_eq!(
-            bits(u64::MAX / 2 + 1, 40, &[(1, 0)]),
-            Err(HeadroomError::NoRing { clients: 1 })
-        );
+        assert_eq!(bits(u64::MAX / 2 + 1, 40, &[(1, 0)]), Err(HeadroomError::NoRing { clients: 1 }));
     }
 
     /// At 2^-40 the two-sided Gaussian tail begins at 7.14355 standard deviations.
     #[test]
     fn the_largest_sum_decides() {
-        assert_eq!(
-            bits(0, 40, &[(10, 1_000), (100, 1_000), (3, 1_000)]),
-            Ok(13)
-        );
+        assert_eq!(bits(0, 40, &[(10, 1_000), (100, 1_000), (3, 1_000)]), Ok(13));
         assert_eq!(bits(0, 40, &[(1, 82_112)]), Ok(12)); // (2047 / 7.14355)^2 = 82112.1
         assert_eq!(bits(0, 40, &[(1, 82_113)]), Ok(13));
     }

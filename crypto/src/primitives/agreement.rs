@@ -131,11 +131,8 @@ impl MaskingSecretKey {
         let shared = Zeroizing::new((peer_key.0.point * self.0).compress().to_bytes());
         let mine = *self.public().0.as_bytes();
         let theirs = *peer_key.0.as_bytes();
-        let (lower, higher) = if me < peer_id {
-            ((me, mine), (peer_id, theirs))
-        } else {
-            ((peer_id, theirs), (me, mine))
-        };
+        let (lower, higher) =
+            if me < peer_id { ((me, mine), (peer_id, theirs)) } else { ((peer_id, theirs), (me, mine)) };
         let key = context.roster.derive::<16>(
             &shared,
             labels::PAIR_MASK,
@@ -265,9 +262,15 @@ mod tests {
     #[test]
     fn ristretto_is_that_of_rfc_9496_and_the_identity_is_no_key() {
         let one = ShareScalar::from_scalar(Scalar::ONE);
-        assert_eq!(Point::of(&one).as_bytes(), &bytes("e2f2ae0a6abc4e71a884a961c500515f58e30b6aa582dd8db6a65945e08d2d76"));
+        assert_eq!(
+            Point::of(&one).as_bytes(),
+            &bytes("e2f2ae0a6abc4e71a884a961c500515f58e30b6aa582dd8db6a65945e08d2d76")
+        );
         let two = ShareScalar::from_scalar(Scalar::from(2u8));
-        assert_eq!(Point::of(&two).as_bytes(), &bytes("6a493210f7499cd17fecb510ae0cea23a110e8d5b901f8acadd3095c73a3b919"));
+        assert_eq!(
+            Point::of(&two).as_bytes(),
+            &bytes("6a493210f7499cd17fecb510ae0cea23a110e8d5b901f8acadd3095c73a3b919")
+        );
         assert!(Point::from_bytes([0; 32]).is_err());
         // RFC 9496 §A.2: a non-canonical field element and a negative one
         assert!(Point::from_bytes(bytes("00ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff")).is_err());
@@ -308,12 +311,14 @@ mod tests {
         let mut rng = rand_core::UnwrapErr(getrandom::SysRng);
         let (a, b) = (MaskingSecretKey::generate(&mut rng), MaskingSecretKey::generate(&mut rng));
         let (alice, bob) = (ClientId([1; 16]), ClientId([2; 16]));
-        let mut from_alice = crate::math::ring::RingVector::zeros(8, crate::math::ring::RingBits::new(32).expect("in range"));
+        let mut from_alice =
+            crate::math::ring::RingVector::zeros(8, crate::math::ring::RingBits::new(32).expect("in range"));
         let mut from_bob = from_alice.clone();
         from_alice.add_mask(a.pair_mask_key(alice, (bob, &b.public()), &context(3)));
         from_bob.add_mask(b.pair_mask_key(bob, (alice, &a.public()), &context(3)));
         assert_eq!(from_alice, from_bob);
-        let mut elsewhere = crate::math::ring::RingVector::zeros(8, crate::math::ring::RingBits::new(32).expect("in range"));
+        let mut elsewhere =
+            crate::math::ring::RingVector::zeros(8, crate::math::ring::RingBits::new(32).expect("in range"));
         elsewhere.add_mask(b.pair_mask_key(bob, (alice, &a.public()), &context(4)));
         assert_ne!(from_alice, elsewhere);
     }

@@ -87,11 +87,7 @@ impl NoiseSeed {
             .expect("HKDF-SHA-256 gives up to 255 * 32 bytes");
         let cipher = Ctr64LE::new(&key.into(), &ZERO_IV.into());
         key.zeroize();
-        NoiseStream {
-            cipher,
-            buffer: [0; BUFFER_BYTES],
-            used_bytes: BUFFER_BYTES,
-        }
+        NoiseStream { cipher, buffer: [0; BUFFER_BYTES], used_bytes: BUFFER_BYTES }
     }
 }
 
@@ -150,13 +146,8 @@ mod tests {
     #[test]
     fn a_mask_starts_with_the_zero_block_and_counts_little_endian() {
         let mut bytes = [0; 32];
-        MaskKey::from_bytes([0; 16])
-            .into_keystream(32)
-            .fill(&mut bytes);
-        assert_eq!(
-            bytes[..16],
-            0x66e94bd4ef8a2c3b884cfa59ca342b2e_u128.to_be_bytes()
-        );
+        MaskKey::from_bytes([0; 16]).into_keystream(32).fill(&mut bytes);
+        assert_eq!(bytes[..16], 0x66e94bd4ef8a2c3b884cfa59ca342b2e_u128.to_be_bytes());
         let mut counted = [0_u8; 16];
         counted[0] = 1;
         let second = {
@@ -175,9 +166,7 @@ mod tests {
         let first = [stream.next_u64(), stream.next_u64()];
         assert_eq!(first, NOISE_WORDS);
         let mut again = NoiseSeed::from_bytes([7; 32]).into_stream();
-        let far = (0..2000)
-            .map(|_| again.next_u64())
-            .fold(0, u64::wrapping_add);
+        let far = (0..2000).map(|_| again.next_u64()).fold(0, u64::wrapping_add);
         assert_eq!(far, NOISE_WORDS_SUM);
     }
 
@@ -187,10 +176,7 @@ mod tests {
     #[test]
     fn secrets_print_nothing() {
         assert_eq!(format!("{:?}", MaskKey::from_bytes([1; 16])), "MaskKey(..)");
-        assert_eq!(
-            format!("{:?}", NoiseSeed::from_bytes([1; 32])),
-            "NoiseSeed(..)"
-        );
+        assert_eq!(format!("{:?}", NoiseSeed::from_bytes([1; 32])), "NoiseSeed(..)");
     }
 
     #[test]

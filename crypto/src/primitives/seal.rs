@@ -35,9 +35,7 @@ impl MailKey {
 
     /// Opens the one message of this key; `None` if it is not authentic.
     pub fn open(self, sealed: &[u8; SEALED_SHARES_BYTES], aad: &[u8]) -> Option<Zeroizing<[u8; 64]>> {
-        let plain = Zeroizing::new(
-            cipher(&self.0).decrypt(&Nonce::from([0; 12]), Payload { msg: sealed, aad }).ok()?,
-        );
+        let plain = Zeroizing::new(cipher(&self.0).decrypt(&Nonce::from([0; 12]), Payload { msg: sealed, aad }).ok()?);
         let mut shares = Zeroizing::new([0; 64]);
         shares.copy_from_slice(&plain);
         Some(shares)
@@ -91,9 +89,8 @@ mod tests {
     /// NIST GCM test case 14 (McGrew and Viega): zero key, zero nonce, 16 zero bytes.
     #[test]
     fn aes_256_gcm_is_that_of_its_authors() {
-        let sealed = cipher(&[0; 32])
-            .encrypt(&Nonce::from([0; 12]), Payload { msg: &[0; 16], aad: &[] })
-            .expect("short");
+        let sealed =
+            cipher(&[0; 32]).encrypt(&Nonce::from([0; 12]), Payload { msg: &[0; 16], aad: &[] }).expect("short");
         assert_eq!(hex::encode(sealed), "cea7403d4d606b6e074ec5d3baf39d18d0d1c8a799996bf0265b98b5d48ab919");
     }
 
@@ -104,7 +101,10 @@ mod tests {
         let info: Vec<u8> = (0xf0..=0xf9).collect();
         let mut okm = [0; 42];
         hkdf::Hkdf::<sha2::Sha256>::new(Some(&salt), &[0x0b; 22]).expand(&info, &mut okm).expect("short");
-        assert_eq!(hex::encode(okm), "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf34007208d5b887185865");
+        assert_eq!(
+            hex::encode(okm),
+            "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf34007208d5b887185865"
+        );
     }
 
     /// one message a key; it opens only under the same associated data.

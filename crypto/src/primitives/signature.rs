@@ -235,16 +235,18 @@ impl Signed {
     /// Two statements of one sender, kind and place that differ: evidence against the sender.
     pub fn contradicts(&self, other: &Signed) -> bool {
         let (a, b) = (&self.statement, &other.statement);
-        a.label == b.label && a.context == b.context && a.previous == b.previous && a.sender == b.sender && a.root() != b.root()
+        a.label == b.label
+            && a.context == b.context
+            && a.previous == b.previous
+            && a.sender == b.sender
+            && a.root() != b.root()
     }
 
     /// the one predicate by which a signature holds: strict verification of RFC 8032 without cofactor,
     /// canonical encodings, no keys or commitments of small order.
     pub fn is_by(&self, key: &IdentityPublicKey) -> bool {
         VerifyingKey::from_bytes(&key.0).is_ok_and(|verifying| {
-            verifying
-                .verify_strict(&self.statement.encode(), &Signature::from_bytes(&self.signature))
-                .is_ok()
+            verifying.verify_strict(&self.statement.encode(), &Signature::from_bytes(&self.signature)).is_ok()
         })
     }
 }
@@ -315,8 +317,8 @@ mod tests {
     #[test]
     fn a_malleated_signature_is_refused() {
         const ORDER: [u8; 32] = [
-            0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9,
-            0xde, 0x14, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
+            0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 0, 0, 0, 0,
+            0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
         ];
         let mut signed = statement().sign(&key());
         let mut carry = 0;

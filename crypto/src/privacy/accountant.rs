@@ -97,18 +97,13 @@ impl SkellamRound {
     /// alpha D2^2/(2 mu) + min{ ((2 alpha - 1) D2^2 + 6 D1)/(4 mu^2), 3 D1/(2 mu) }
     /// ```
     fn divergence(&self, order: u32) -> f64 {
-        let &Self {
-            l2_bound,
-            l1_bound,
-            variance,
-        } = self;
+        let &Self { l2_bound, l1_bound, variance } = self;
         if l2_bound == 0.0 && l1_bound == 0.0 {
             return 0.0; // nothing to hide, even without noise
         }
         let (order, squared) = (f64::from(order), l2_bound * l2_bound);
         let gaussian = order * squared / (2.0 * variance);
-        let quadratic =
-            ((2.0 * order - 1.0) * squared + 6.0 * l1_bound) / (4.0 * variance * variance);
+        let quadratic = ((2.0 * order - 1.0) * squared + 6.0 * l1_bound) / (4.0 * variance * variance);
         let linear = 3.0 * l1_bound / (2.0 * variance);
         upward(gaussian + quadratic.min(linear))
     }
@@ -129,11 +124,7 @@ pub struct IntegerRound {
 pub fn skellam_curve(round: IntegerRound) -> RdpCurve {
     let l2_bound = upward(sqrt(round.max_squared_norm as f64));
     let l1_bound = upward(l2_bound * sqrt(round.dim as f64).min(l2_bound));
-    let round = SkellamRound {
-        l2_bound,
-        l1_bound,
-        variance: round.variance as f64,
-    };
+    let round = SkellamRound { l2_bound, l1_bound, variance: round.variance as f64 };
     RdpCurve::skellam(&default_orders(), &round).expect("integers give numbers from 0")
 }
 
@@ -182,10 +173,7 @@ impl RdpCurve {
     /// As [`RdpCurve::zero`]; [`CurveError::Divergences`] if a bound or the variance is negative or
     /// no number.
     pub fn skellam(orders: &[u32], round: &SkellamRound) -> Result<Self, CurveError> {
-        let divergences = orders
-            .iter()
-            .map(|&order| round.divergence(order))
-            .collect();
+        let divergences = orders.iter().map(|&order| round.divergence(order)).collect();
         Self::from_parts(orders.to_vec(), divergences)
     }
 
@@ -204,10 +192,7 @@ impl RdpCurve {
         if divergences.len() != orders.len() || !numbers {
             return Err(CurveError::Divergences);
         }
-        Ok(Self {
-            orders,
-            divergences,
-        })
+        Ok(Self { orders, divergences })
     }
 
     /// The orders.
@@ -229,19 +214,8 @@ impl RdpCurve {
             return Err(CurveError::OtherOrders);
         }
         let pairs = self.divergences.iter().zip(&other.divergences);
-        let divergences = pairs
-            .map(|(&a, &b)| {
-                if a == 0.0 || b == 0.0 {
-                    a + b
-                } else {
-                    (a + b).next_up()
-                }
-            })
-            .collect();
-        Ok(Self {
-            orders: self.orders.clone(),
-            divergences,
-        })
+        let divergences = pairs.map(|(&a, &b)| if a == 0.0 || b == 0.0 { a + b } else { (a + b).next_up() }).collect();
+        Ok(Self { orders: self.orders.clone(), divergences })
     }
 
     /// The same `rounds` times over.
@@ -249,18 +223,9 @@ impl RdpCurve {
         let divergences = self
             .divergences
             .iter()
-            .map(|&divergence| {
-                if rounds == 0 {
-                    0.0
-                } else {
-                    upward(divergence * f64::from(rounds))
-                }
-            })
+            .map(|&divergence| if rounds == 0 { 0.0 } else { upward(divergence * f64::from(rounds)) })
             .collect();
-        Self {
-            orders: self.orders.clone(),
-            divergences,
-        }
+        Self { orders: self.orders.clone(), divergences }
     }
 
     /// Epsilon at `delta`, the smallest over the orders (Canonne, Kamath and Steinke 2020), not
@@ -272,10 +237,7 @@ impl RdpCurve {
     ///
     /// A delta outside (0, 1) gives infinity.
     pub fn epsilon(&self, delta: f64) -> Epsilon {
-        let mut best = Epsilon {
-            epsilon: f64::INFINITY,
-            best_order: self.orders[0],
-        };
+        let mut best = Epsilon { epsilon: f64::INFINITY, best_order: self.orders[0] };
         if !(delta > 0.0 && delta < 1.0) {
             return best;
         }
@@ -286,10 +248,7 @@ impl RdpCurve {
             let size = divergence - gain + cost.abs() + 1.0 / (alpha - 1.0);
             let epsilon = divergence + gain + cost + 8.0 * f64::EPSILON * size; // rounds up
             if epsilon < best.epsilon {
-                best = Epsilon {
-                    epsilon,
-                    best_order: order,
-                };
+                best = Epsilon { epsilon, best_order: order };
             }
         }
         best.epsilon = best.epsilon.max(0.0);
@@ -305,20 +264,11 @@ mod tests {
     use std::{format, fs};
 
     fn rows(file: &str) -> Vec<BTreeMap<String, String>> {
-        let path = format!(
-            "{}/../tests/reference/privacy/{file}",
-            env!("CARGO_MANIFEST_DIR")
-        );
+        let path = format!("{}/../tests/reference/privacy/{file}", env!("CARGO_MANIFEST_DIR"));
         let text = fs::read_to_string(&path).expect("the reference tables are in tests/reference");
         let mut lines = text.lines();
         let names: Vec<&str> = lines.next().expect("a header line").split(',').collect();
-        let row = |line: &str| {
-            names
-                .iter()
-                .map(|&name| name.into())
-                .zip(line.split(',').map(Into::into))
-                .collect()
-        };
+        let row = |line: &str| names.iter().map(|&name| name.into()).zip(line.split(',').map(Into::into)).collect();
         lines.map(row).collect()
     }
 
@@ -329,14 +279,8 @@ mod tests {
     /// Within 1e-9 of the reference, and never below it by more than its own rounding.
     fn assert_close(got: f64, row: &BTreeMap<String, String>, name: &str) {
         let expected = number(row, name);
-        assert!(
-            (got - expected).abs() <= 1e-9 * expected.abs(),
-            "{name}: {got} in {row:?}"
-        );
-        assert!(
-            got >= expected * (1.0 - 1e-15),
-            "{name}: {got} is too low in {row:?}"
-        );
+        assert!((got - expected).abs() <= 1e-9 * expected.abs(), "{name}: {got} in {row:?}");
+        assert!(got >= expected * (1.0 - 1e-15), "{name}: {got} is too low in {row:?}");
     }
 
     #[test]
@@ -347,15 +291,9 @@ mod tests {
                 row["dim"].parse().expect("a count"),
                 number(&row, "beta"),
             );
-            for (got, name) in [
-                (bounds.l2_bound, "l2_bound_int"),
-                (bounds.l1_bound, "l1_bound_int"),
-            ] {
+            for (got, name) in [(bounds.l2_bound, "l2_bound_int"), (bounds.l1_bound, "l1_bound_int")] {
                 let expected = number(&row, name);
-                assert!(
-                    (got - expected).abs() <= 1e-9 * expected,
-                    "{name}: {got} in {row:?}"
-                );
+                assert!((got - expected).abs() <= 1e-9 * expected, "{name}: {got} in {row:?}");
             }
             let branch = match row["active_branch"].as_str() {
                 "deterministic" => RoundingBranch::Deterministic,
@@ -387,10 +325,7 @@ mod tests {
                 assert_close(curve.divergences()[at], &row, &format!("rdp_alpha{order}"));
             }
             let all = curve.times(row["rounds"].parse().expect("a count"));
-            let Epsilon {
-                epsilon,
-                best_order,
-            } = all.epsilon(number(&row, "delta"));
+            let Epsilon { epsilon, best_order } = all.epsilon(number(&row, "delta"));
             assert_close(epsilon, &row, "eps_bound");
             assert_eq!(f64::from(best_order), number(&row, "best_order"), "{row:?}");
             checked += 1;
@@ -400,11 +335,7 @@ mod tests {
 
     #[test]
     fn adding_rounds_is_the_same_as_multiplying_them_and_never_less() {
-        let round = SkellamRound {
-            l2_bound: 10.0,
-            l1_bound: 50.0,
-            variance: 1e4,
-        };
+        let round = SkellamRound { l2_bound: 10.0, l1_bound: 50.0, variance: 1e4 };
         let once = RdpCurve::skellam(&default_orders(), &round).expect("numbers");
         let mut sum = RdpCurve::zero(&default_orders()).expect("rising");
         for _ in 0..1000 {
@@ -425,48 +356,24 @@ mod tests {
             dim: 10_000,
             variance: 50_000,
         });
-        let RoundingBounds {
-            l2_bound, l1_bound, ..
-        } = bounds;
-        let round = SkellamRound {
-            l2_bound,
-            l1_bound,
-            variance: 50_000.0,
-        };
+        let RoundingBounds { l2_bound, l1_bound, .. } = bounds;
+        let round = SkellamRound { l2_bound, l1_bound, variance: 50_000.0 };
         let exact = RdpCurve::skellam(&default_orders(), &round).expect("numbers");
         for (a, b) in stated.divergences().iter().zip(exact.divergences()) {
             assert!((a / b - 1.0).abs() < 1e-3, "{a} {b}"); // the floor of a square
         }
-        let silent = skellam_curve(IntegerRound {
-            max_squared_norm: 1,
-            dim: 1,
-            variance: 0,
-        });
+        let silent = skellam_curve(IntegerRound { max_squared_norm: 1, dim: 1, variance: 0 });
         assert_eq!(silent.epsilon(1e-5).epsilon, f64::INFINITY);
     }
 
     #[test]
     fn what_cannot_be_private_is_infinite_or_refused() {
-        let silent = SkellamRound {
-            l2_bound: 1.0,
-            l1_bound: 1.0,
-            variance: 0.0,
-        };
+        let silent = SkellamRound { l2_bound: 1.0, l1_bound: 1.0, variance: 0.0 };
         let curve = RdpCurve::skellam(&[2, 3], &silent).expect("infinity is a divergence");
         assert_eq!(curve.epsilon(1e-5).epsilon, f64::INFINITY);
-        let nonsense = SkellamRound {
-            l2_bound: f64::NAN,
-            ..silent
-        };
-        assert_eq!(
-            RdpCurve::skellam(&[2, 3], &nonsense),
-            Err(CurveError::Divergences)
-        );
-        let nothing = SkellamRound {
-            l2_bound: 0.0,
-            l1_bound: 0.0,
-            variance: 0.0,
-        };
+        let nonsense = SkellamRound { l2_bound: f64::NAN, ..silent };
+        assert_eq!(RdpCurve::skellam(&[2, 3], &nonsense), Err(CurveError::Divergences));
+        let nothing = SkellamRound { l2_bound: 0.0, l1_bound: 0.0, variance: 0.0 };
         let curve = RdpCurve::skellam(&[2, 1024], &nothing).expect("zero");
         assert_eq!(curve.divergences(), [0.0, 0.0]);
         assert_eq!(curve.epsilon(0.0).epsilon, f64::INFINITY);

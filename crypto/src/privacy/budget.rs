@@ -112,10 +112,7 @@ impl Ledger {
         if would_be.is_finite() && would_be <= budget.epsilon {
             Ok(())
         } else {
-            Err(BudgetError::Exhausted {
-                would_be,
-                budget: budget.epsilon,
-            })
+            Err(BudgetError::Exhausted { would_be, budget: budget.epsilon })
         }
     }
 
@@ -125,22 +122,13 @@ impl Ledger {
     /// # Errors
     /// [`BudgetError::Exhausted`], [`BudgetError::OtherCurve`] or [`BudgetError::Curve`]; nothing
     /// is changed then.
-    pub fn reserve(
-        &mut self,
-        key: ChargeKey,
-        curve: RdpCurve,
-        budget: Budget,
-    ) -> Result<(), BudgetError> {
+    pub fn reserve(&mut self, key: ChargeKey, curve: RdpCurve, budget: Budget) -> Result<(), BudgetError> {
         if self.is_spent(key) {
             return Ok(());
         }
         if let Some(before) = self.reserved.get(&key) {
             let same = *before == curve;
-            return if same {
-                Ok(())
-            } else {
-                Err(BudgetError::OtherCurve { counter: key.1 })
-            };
+            return if same { Ok(()) } else { Err(BudgetError::OtherCurve { counter: key.1 }) };
         }
         if curve.orders() != self.spent.orders() {
             return Err(CurveError::OtherOrders.into());
@@ -158,10 +146,7 @@ impl Ledger {
         if self.is_spent(key) {
             return Ok(());
         }
-        let curve = self
-            .reserved
-            .get(&key)
-            .ok_or(BudgetError::NotReserved { counter: key.1 })?;
+        let curve = self.reserved.get(&key).ok_or(BudgetError::NotReserved { counter: key.1 })?;
         self.spent = self.spent.plus(curve)?;
         self.reserved.remove(&key);
         self.spent_keys.insert(key);
@@ -177,10 +162,7 @@ impl Ledger {
         if self.is_spent(key) {
             return;
         }
-        self.spent = self
-            .spent
-            .plus(&curve)
-            .expect("curves are made over the default orders");
+        self.spent = self.spent.plus(&curve).expect("curves are made over the default orders");
         self.reserved.remove(&key);
         self.spent_keys.insert(key);
     }
@@ -191,12 +173,9 @@ impl Ledger {
     }
 
     fn with_reservations(&self) -> RdpCurve {
-        self.reserved
-            .values()
-            .fold(self.spent.clone(), |sum, curve| {
-                sum.plus(curve)
-                    .expect("`reserve` admits curves of this ledger's orders only")
-            })
+        self.reserved.values().fold(self.spent.clone(), |sum, curve| {
+            sum.plus(curve).expect("`reserve` admits curves of this ledger's orders only")
+        })
     }
 
     /// The canonical bytes, little-endian throughout:
@@ -246,10 +225,7 @@ impl Ledger {
         if orders != default_orders() {
             return Err(BudgetError::Encoding);
         }
-        let mut ledger = Self {
-            spent: curve(&orders, spent)?,
-            ..Self::default()
-        };
+        let mut ledger = Self { spent: curve(&orders, spent)?, ..Self::default() };
         for _ in 0..rest.count(24)? {
             let key = rest.key()?;
             if ledger.spent_keys.last().is_some_and(|last| *last >= key) {
@@ -259,34 +235,21 @@ impl Ledger {
         }
         for _ in 0..rest.count(24 + 8 * orders.len())? {
             let key = rest.key()?;
-            let ascending = ledger
-                .reserved
-                .last_key_value()
-                .is_none_or(|(last, _)| *last < key);
+            let ascending = ledger.reserved.last_key_value().is_none_or(|(last, _)| *last < key);
             if !ascending || ledger.is_spent(key) {
                 return Err(BudgetError::Encoding);
             }
-            let divergences = orders
-                .iter()
-                .map(|_| rest.f64())
-                .collect::<Result<_, _>>()?;
+            let divergences = orders.iter().map(|_| rest.f64()).collect::<Result<_, _>>()?;
             ledger.reserved.insert(key, curve(&orders, divergences)?);
         }
-        if rest.0.is_empty() {
-            Ok(ledger)
-        } else {
-            Err(BudgetError::Encoding)
-        }
+        if rest.0.is_empty() { Ok(ledger) } else { Err(BudgetError::Encoding) }
     }
 }
 
 const VERSION: u16 = 1;
 
 fn curve(orders: &[u32], divergences: Vec<f64>) -> Result<RdpCurve, BudgetError> {
-    if divergences
-        .iter()
-        .any(|divergence| divergence.is_sign_negative())
-    {
+    if divergences.iter().any(|divergence| divergence.is_sign_negative()) {
         return Err(BudgetError::Encoding); // -0.0 would be a second way to write zero
     }
     RdpCurve::from_parts(orders.to_vec(), divergences).map_err(|_| BudgetError::Encoding)
@@ -340,46 +303,31 @@ mod tests {
     use crate::privacy::accountant::{IntegerRound, skellam_curve};
     use proptest::prelude::*;
 
-    const BUDGET: Budget = Budget {
-        epsilon: 1.0,
-        delta: 1e-5,
-    };
+    const BUDGET: Budget = Budget { epsilon: 1.0, delta: 1e-5 };
 
     fn key(counter: u64) -> ChargeKey {
         ([7; 16], counter)
     }
 
     fn round(variance: u64) -> RdpCurve {
-        skellam_curve(IntegerRound {
-            max_squared_norm: 10_000,
-            dim: 100,
-            variance,
-        })
+        skellam_curve(IntegerRound { max_squared_norm: 10_000, dim: 100, variance })
     }
 
     /// A release is charged once, however often the charge is repeated.
     #[test]
     fn repeating_a_charge_changes_nothing() {
         let mut ledger = Ledger::default();
-        ledger
-            .reserve(key(1), round(10_000_000), BUDGET)
-            .expect("within the budget");
+        ledger.reserve(key(1), round(10_000_000), BUDGET).expect("within the budget");
         let reserved = ledger.clone();
-        ledger
-            .reserve(key(1), round(10_000_000), BUDGET)
-            .expect("the same again");
+        ledger.reserve(key(1), round(10_000_000), BUDGET).expect("the same again");
         assert_eq!(ledger, reserved);
-        let other = ledger
-            .reserve(key(1), round(20_000_000), BUDGET)
-            .expect_err("another curve");
+        let other = ledger.reserve(key(1), round(20_000_000), BUDGET).expect_err("another curve");
         assert_eq!(other, BudgetError::OtherCurve { counter: 1 });
         ledger.spend(key(1)).expect("reserved");
         let spent = ledger.clone();
         ledger.spend(key(1)).expect("the same again");
         ledger.charge(key(1), round(10_000_000));
-        ledger
-            .reserve(key(1), round(10_000_000), BUDGET)
-            .expect("spent already");
+        ledger.reserve(key(1), round(10_000_000), BUDGET).expect("spent already");
         ledger.lapse(key(1));
         assert_eq!(ledger, spent);
         assert!(ledger.is_spent(key(1)) && ledger.epsilon_spent(1e-5) > 0.0);
@@ -390,9 +338,7 @@ mod tests {
         let (mut at_once, mut in_two) = (Ledger::default(), Ledger::default());
         let foreseen = at_once.epsilon_with(&round(1_000_000), 1e-5);
         at_once.charge(key(4), round(1_000_000));
-        in_two
-            .reserve(key(4), round(1_000_000), BUDGET)
-            .expect("within the budget");
+        in_two.reserve(key(4), round(1_000_000), BUDGET).expect("within the budget");
         in_two.spend(key(4)).expect("reserved");
         assert_eq!(at_once, in_two);
         assert_eq!(at_once.epsilon_spent(1e-5), foreseen);
@@ -402,30 +348,18 @@ mod tests {
     fn reservations_count_until_they_lapse() {
         let mut ledger = Ledger::default();
         let mut opened = 0;
-        while ledger
-            .reserve(key(opened), round(2_000_000), BUDGET)
-            .is_ok()
-        {
+        while ledger.reserve(key(opened), round(2_000_000), BUDGET).is_ok() {
             opened += 1;
         }
         assert!(opened > 1);
         assert!(ledger.epsilon_with_reservations(1e-5) <= BUDGET.epsilon);
         assert!(ledger.epsilon_spent(1e-5) < ledger.epsilon_with_reservations(1e-5));
-        let refused = ledger
-            .can_open(&round(2_000_000), BUDGET)
-            .expect_err("nothing is left");
+        let refused = ledger.can_open(&round(2_000_000), BUDGET).expect_err("nothing is left");
         assert!(matches!(refused, BudgetError::Exhausted { would_be, .. } if would_be > 1.0));
         ledger.lapse(key(0));
-        ledger
-            .can_open(&round(2_000_000), BUDGET)
-            .expect("room for one again");
-        assert_eq!(
-            ledger.spend(key(0)),
-            Err(BudgetError::NotReserved { counter: 0 })
-        );
-        ledger
-            .can_open(&round(1_000), BUDGET)
-            .expect_err("too little noise");
+        ledger.can_open(&round(2_000_000), BUDGET).expect("room for one again");
+        assert_eq!(ledger.spend(key(0)), Err(BudgetError::NotReserved { counter: 0 }));
+        ledger.can_open(&round(1_000), BUDGET).expect_err("too little noise");
     }
 
     #[test]
@@ -433,31 +367,20 @@ mod tests {
         let mut ledger = Ledger::default();
         let other = RdpCurve::zero(&[2, 3]).expect("rising");
         assert_eq!(ledger.epsilon_with(&other, 1e-5), f64::INFINITY);
-        let refused = ledger
-            .reserve(key(1), other, BUDGET)
-            .expect_err("other orders");
+        let refused = ledger.reserve(key(1), other, BUDGET).expect_err("other orders");
         assert_eq!(refused, BudgetError::Curve(CurveError::OtherOrders));
         assert!(ledger.reserve(key(1), round(0), BUDGET).is_err());
         for (epsilon, delta) in [(0.0, 1e-5), (f64::NAN, 1e-5), (1.0, 0.0), (1.0, f64::NAN)] {
-            ledger
-                .can_open(&round(1_000_000), Budget { epsilon, delta })
-                .expect_err("no budget");
+            ledger.can_open(&round(1_000_000), Budget { epsilon, delta }).expect_err("no budget");
         }
-        let boundless = Budget {
-            epsilon: f64::INFINITY,
-            delta: 1e-5,
-        };
-        ledger
-            .can_open(&round(0), boundless)
-            .expect_err("nothing bounds a round without noise");
+        let boundless = Budget { epsilon: f64::INFINITY, delta: 1e-5 };
+        ledger.can_open(&round(0), boundless).expect_err("nothing bounds a round without noise");
     }
 
     fn some_ledger() -> Ledger {
         let mut ledger = Ledger::default();
         for counter in [3, 1, 2, 300] {
-            ledger
-                .reserve(key(counter), round(100_000_000), BUDGET)
-                .expect("within the budget");
+            ledger.reserve(key(counter), round(100_000_000), BUDGET).expect("within the budget");
         }
         ledger.spend(key(2)).expect("reserved");
         ledger.spend(key(300)).expect("reserved");

@@ -76,10 +76,7 @@ impl SkellamSampler {
     /// # Errors
     /// [`SkellamError::Variance`] above [`MAX_VARIANCE`].
     pub fn new(variance: u64) -> Result<Self, SkellamError> {
-        Self::with_variance(Variance {
-            numerator: variance,
-            denominator: 1,
-        })
+        Self::with_variance(Variance { numerator: variance, denominator: 1 })
     }
 
     /// The same for any rational variance.
@@ -87,28 +84,16 @@ impl SkellamSampler {
     /// # Errors
     /// [`SkellamError::Variance`] above [`MAX_VARIANCE`], and if the denominator is zero.
     pub fn with_variance(variance: Variance) -> Result<Self, SkellamError> {
-        let Variance {
-            numerator,
-            denominator,
-        } = variance;
+        let Variance { numerator, denominator } = variance;
         let divisor = u64::from(denominator);
         if divisor == 0 || numerator.div_ceil(divisor) > MAX_VARIANCE {
-            return Err(SkellamError::Variance {
-                numerator,
-                denominator,
-            });
+            return Err(SkellamError::Variance { numerator, denominator });
         }
         if numerator == 0 {
-            return Ok(Self {
-                table: vec![BEYOND],
-                pieces: 0,
-            });
+            return Ok(Self { table: vec![BEYOND], pieces: 0 });
         }
         let pieces = numerator.div_ceil(divisor).div_ceil(MAX_TABLE_VARIANCE);
-        Ok(Self {
-            table: tabulate(numerator, divisor * pieces),
-            pieces,
-        })
+        Ok(Self { table: tabulate(numerator, divisor * pieces), pieces })
     }
 
     /// One sample. Takes two words of the stream for every 2^26 of variance.
@@ -150,9 +135,7 @@ impl SkellamSampler {
 
 impl fmt::Debug for SkellamSampler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SkellamSampler")
-            .field("pieces", &self.pieces)
-            .finish_non_exhaustive()
+        f.debug_struct("SkellamSampler").field("pieces", &self.pieces).finish_non_exhaustive()
     }
 }
 
@@ -195,10 +178,7 @@ fn bessel_weights(numerator: u64, divisor: u64) -> Vec<Limbs> {
     scaled.push((here, scale));
     for k in (1..=last).rev() {
         // 2 k divisor < 2^57: k < 2^18, divisor < 2^38
-        let mut below = here
-            .times(2 * k * divisor)
-            .divided_by(numerator)
-            .plus(&above);
+        let mut below = here.times(2 * k * divisor).divided_by(numerator).plus(&above);
         if below.0[3] != 0 {
             below = below.without_lowest_limb();
             here = here.without_lowest_limb();
@@ -207,11 +187,8 @@ fn bessel_weights(numerator: u64, divisor: u64) -> Vec<Limbs> {
         (above, here) = (here, below);
         scaled.push((here, scale));
     }
-    let to_last_scale = |&(weight, at): &(Limbs, u32)| {
-        (at..scale)
-            .take(4)
-            .fold(weight, |weight, _| weight.without_lowest_limb())
-    };
+    let to_last_scale =
+        |&(weight, at): &(Limbs, u32)| (at..scale).take(4).fold(weight, |weight, _| weight.without_lowest_limb());
     scaled.iter().rev().map(to_last_scale).collect()
 }
 
@@ -283,11 +260,7 @@ impl Limbs {
         let (limbs, bits) = (bits as usize / 64, bits % 64);
         let limb = |i: usize| u128::from(self.0.get(limbs + i).copied().unwrap_or(0));
         let low = limb(0) | limb(1) << 64;
-        if bits == 0 {
-            low
-        } else {
-            low >> bits | limb(2) << (128 - bits)
-        }
+        if bits == 0 { low } else { low >> bits | limb(2) << (128 - bits) }
     }
 }
 
@@ -304,10 +277,7 @@ mod tests {
     }
 
     fn reference(file: &str) -> String {
-        let path = format!(
-            "{}/../tests/reference/privacy/{file}",
-            env!("CARGO_MANIFEST_DIR")
-        );
+        let path = format!("{}/../tests/reference/privacy/{file}", env!("CARGO_MANIFEST_DIR"));
         fs::read_to_string(&path).expect("the reference tables are in tests/reference")
     }
 
@@ -316,27 +286,15 @@ mod tests {
             .lines()
             .map(|line| line.split(',').collect::<Vec<_>>())
             .filter(|row| row[1] == "skellam(variance)" && row[2] == param)
-            .map(|row| {
-                row[3..]
-                    .iter()
-                    .map(|cell| cell.parse().expect("a number"))
-                    .collect()
-            })
-            .map(|row: Vec<f64>| Bin {
-                lowest: row[0],
-                highest: row[1],
-                probability: row[2],
-            })
+            .map(|row| row[3..].iter().map(|cell| cell.parse().expect("a number")).collect())
+            .map(|row: Vec<f64>| Bin { lowest: row[0], highest: row[1], probability: row[2] })
             .collect()
     }
 
     /// `param` is an exact decimal with one digit after the point.
     fn sampler(param: &str) -> SkellamSampler {
         let tenths: f64 = param.parse::<f64>().expect("a number") * 10.0;
-        let variance = Variance {
-            numerator: tenths.round() as u64,
-            denominator: 10,
-        };
+        let variance = Variance { numerator: tenths.round() as u64, denominator: 10 };
         SkellamSampler::with_variance(variance).expect("within the limit")
     }
 
@@ -354,29 +312,15 @@ mod tests {
             let cumulative = |k: f64| -> f64 {
                 // Pr[|X| <= k]
                 let at = (k < table.len() as f64).then(|| table[k as usize]);
-                at.map_or(1.0, |c| {
-                    (c as f64 / f64::from_bits((1023 + 127) << 52)).min(1.0)
-                })
+                at.map_or(1.0, |c| (c as f64 / f64::from_bits((1023 + 127) << 52)).min(1.0))
             };
             // Pr[X < x]
             let below = |x: f64| {
-                if x > 0.0 {
-                    0.5 + 0.5 * cumulative(x - 1.0)
-                } else {
-                    0.5 - 0.5 * cumulative(-x)
-                }
+                if x > 0.0 { 0.5 + 0.5 * cumulative(x - 1.0) } else { 0.5 - 0.5 * cumulative(-x) }
             };
-            for Bin {
-                lowest,
-                highest,
-                probability,
-            } in reference_bins(param)
-            {
+            for Bin { lowest, highest, probability } in reference_bins(param) {
                 let got = below(highest + 1.0) - below(lowest);
-                assert!(
-                    (got - probability).abs() < 1e-15,
-                    "{param}: {lowest}..{highest}: {got}"
-                );
+                assert!((got - probability).abs() < 1e-15, "{param}: {lowest}..{highest}: {got}");
             }
         }
     }
@@ -385,25 +329,14 @@ mod tests {
     fn draws_follow_the_reference_law() {
         const DRAWS: usize = 500_000; // for each of the five laws
         for (byte, param) in PARAMS.into_iter().enumerate() {
-            let mut samples = sampler(param)
-                .noise(seed(byte as u8), DRAWS)
-                .values()
-                .to_vec();
+            let mut samples = sampler(param).noise(seed(byte as u8), DRAWS).values().to_vec();
             samples.sort_unstable();
             let below = |x: f64| samples.partition_point(|&sample| (sample as f64) < x);
             let (mut chi_squared, mut bins) = (0.0, 0);
             let (mut expected, mut seen) = (0.0, 0.0);
             let all = reference_bins(param);
             let last = all.len() - 1;
-            for (
-                i,
-                Bin {
-                    lowest,
-                    highest,
-                    probability,
-                },
-            ) in all.into_iter().enumerate()
-            {
+            for (i, Bin { lowest, highest, probability }) in all.into_iter().enumerate() {
                 expected += probability * DRAWS as f64;
                 seen += (below(highest + 1.0) - below(lowest)) as f64;
                 if expected >= 20.0 || i == last {
@@ -417,45 +350,25 @@ mod tests {
             let spread = 2.0 / (9.0 * freedom);
             let limit = freedom * (1.0 - spread + 4.753 * spread.sqrt()).powi(3);
             println!("variance {param}: chi-squared {chi_squared:.1} in {bins} bins, {limit:.1}");
-            assert!(
-                chi_squared < limit,
-                "variance {param}: {chi_squared} in {bins} bins"
-            );
+            assert!(chi_squared < limit, "variance {param}: {chi_squared} in {bins} bins");
         }
     }
 
     #[test]
     fn moments_are_those_of_the_law_also_above_one_table() {
-        for (byte, variance) in [
-            (1, 39_600_u64),
-            (2, 1_000_000),
-            (3, MAX_TABLE_VARIANCE * 2 + 1),
-        ] {
+        for (byte, variance) in [(1, 39_600_u64), (2, 1_000_000), (3, MAX_TABLE_VARIANCE * 2 + 1)] {
             let draws = 200_000;
             let sampler = SkellamSampler::new(variance).expect("within the limit");
             assert_eq!(sampler.pieces, variance.div_ceil(MAX_TABLE_VARIANCE));
             let noise = sampler.noise(seed(byte), draws);
             let count = draws as f64;
-            let power = |p: i32| {
-                noise
-                    .values()
-                    .iter()
-                    .map(|&x| (x as f64).powi(p))
-                    .sum::<f64>()
-                    / count
-            };
+            let power = |p: i32| noise.values().iter().map(|&x| (x as f64).powi(p)).sum::<f64>() / count;
             let deviation = (variance as f64).sqrt();
             assert!(power(1).abs() < 5.0 * deviation / count.sqrt());
             let relative = power(2) / variance as f64 - 1.0;
-            assert!(
-                relative.abs() < 5.0 * (2.0 / count).sqrt(),
-                "{variance}: {relative}"
-            );
+            assert!(relative.abs() < 5.0 * (2.0 / count).sqrt(), "{variance}: {relative}");
             let kurtosis = power(4) / (variance as f64).powi(2);
-            assert!(
-                (kurtosis - 3.0).abs() < 5.0 * (96.0 / count).sqrt(),
-                "{variance}: {kurtosis}"
-            );
+            assert!((kurtosis - 3.0).abs() < 5.0 * (96.0 / count).sqrt(), "{variance}: {kurtosis}");
         }
     }
 
@@ -466,16 +379,12 @@ mod tests {
             let sampler = SkellamSampler::new(variance).expect("within the limit");
             sampler.noise(seed(byte), 16).values().to_vec()
         };
-        assert_eq!(
-            draw(25, 1),
-            [2, 0, 6, -6, -3, 7, 0, 1, -4, -3, -10, -4, 0, 2, 5, 4]
-        );
+        assert_eq!(draw(25, 1), [2, 0, 6, -6, -3, 7, 0, 1, -4, -3, -10, -4, 0, 2, 5, 4]);
         assert_eq!(draw(39_600, 2), KNOWN_39_600);
     }
 
-    const KNOWN_39_600: [i64; 16] = [
-        -148, 86, -153, 213, -160, 78, -134, 192, 242, -297, 233, -102, 116, -272, 296, -89,
-    ];
+    const KNOWN_39_600: [i64; 16] =
+        [-148, 86, -153, 213, -160, 78, -134, 192, 242, -297, 233, -102, 116, -272, 296, -89];
 
     #[test]
     fn no_variance_gives_no_noise_and_too_much_is_refused() {
@@ -484,15 +393,9 @@ mod tests {
         assert!(SkellamSampler::new(MAX_VARIANCE).is_ok());
         let refused = SkellamSampler::new(MAX_VARIANCE + 1).expect_err("too large");
         assert!(refused.to_string().contains("4294967297/1"));
-        let nonsense = Variance {
-            numerator: 1,
-            denominator: 0,
-        };
+        let nonsense = Variance { numerator: 1, denominator: 0 };
         assert!(SkellamSampler::with_variance(nonsense).is_err());
-        let tiny = Variance {
-            numerator: 1,
-            denominator: u32::MAX,
-        };
+        let tiny = Variance { numerator: 1, denominator: u32::MAX };
         assert!(SkellamSampler::with_variance(tiny).is_ok());
     }
 }

@@ -33,9 +33,8 @@ impl Acknowledging {
             return Err(Rejection::TooManyComplaints { allowed, found });
         }
         let neighbours = self.assembly.order().neighbours(leaf);
-        let on_nothing = |(dealer, report): (&LeafIndex, &EdgeReport)| {
-            !self.dealt.has(*dealer) && *report != EdgeReport::Missing
-        };
+        let on_nothing =
+            |(dealer, report): (&LeafIndex, &EdgeReport)| !self.dealt.has(*dealer) && *report != EdgeReport::Missing;
         if neighbours.iter().zip(message.reports()).any(on_nothing) {
             return Err(Rejection::ReportOnNothing);
         }
@@ -53,7 +52,8 @@ impl Acknowledging {
         let mut candidates = Vec::new();
         let mut complaints = Complaints::new();
         for (client, body) in &received.bodies {
-            let (Some(leaf), Ok(message)) = (assembly.roster().leaf_of(*client), Acknowledgement::decode(body, degree)) else {
+            let (Some(leaf), Ok(message)) = (assembly.roster().leaf_of(*client), Acknowledgement::decode(body, degree))
+            else {
                 continue;
             };
             match judge(&assembly, &dealt, leaf, &message, &shares) {
@@ -98,7 +98,13 @@ enum Verdict {
     False,
 }
 
-fn judge(assembly: &Assembly, dealt: &Bitmap, holder: LeafIndex, message: &Acknowledgement, shares: &SharesOf<'_>) -> Verdict {
+fn judge(
+    assembly: &Assembly,
+    dealt: &Bitmap,
+    holder: LeafIndex,
+    message: &Acknowledgement,
+    shares: &SharesOf<'_>,
+) -> Verdict {
     let neighbours = assembly.order().neighbours(holder);
     let mut challenged = Vec::new();
     let mut missing = false;
@@ -106,12 +112,10 @@ fn judge(assembly: &Assembly, dealt: &Bitmap, holder: LeafIndex, message: &Ackno
         match report {
             EdgeReport::Good => {}
             EdgeReport::Missing => missing |= dealt.has(dealer),
-            EdgeReport::Complaint { edge } => {
-                match shares.edge(assembly.roster().client(dealer), holder) {
-                    Some(sent) if sent.hash() == *edge => challenged.push((dealer, sent)),
-                    _ => return Verdict::False,
-                }
-            }
+            EdgeReport::Complaint { edge } => match shares.edge(assembly.roster().client(dealer), holder) {
+                Some(sent) if sent.hash() == *edge => challenged.push((dealer, sent)),
+                _ => return Verdict::False,
+            },
         }
     }
     if missing { Verdict::Missing } else { Verdict::Holds(challenged) }

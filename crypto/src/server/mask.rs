@@ -51,7 +51,8 @@ impl Masking {
         if alive.count() < assembly.params().survivors_min || !core.members().leaves().all(served) {
             return Phase::abandon_charged(Abandonment::TooFewSurvivors, assembly, Vec::new());
         }
-        let survivors = Survivors::fix(alive.clone(), uploads_root(&assembly, &alive, &received), &facts.chain, core.root());
+        let survivors =
+            Survivors::fix(alive.clone(), uploads_root(&assembly, &alive, &received), &facts.chain, core.root());
         let effect = Effect::Statement {
             kind: StatementKind::Survivors,
             bytes: survivors.statement().encode(),
@@ -73,7 +74,8 @@ impl Masking {
 
     pub(super) fn read(reader: &mut Reader<'_>, facts: &RoundFacts) -> Result<Self, DecodeError> {
         let assembly = Assembly::read(reader, facts)?;
-        let core = CoreSet::from_statement(Statement::decode(reader.prefixed("core")?, labels::CORE)?, assembly.params().n)?;
+        let core =
+            CoreSet::from_statement(Statement::decode(reader.prefixed("core")?, labels::CORE)?, assembly.params().n)?;
         Ok(Self { assembly, core, opened: read_opened(reader)? })
     }
 }

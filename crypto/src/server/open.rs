@@ -3,7 +3,10 @@
 //! The aggregator's file alone; the client's part is in `client/acknowledge.rs`.
 //! Before: `server/acknowledge.rs`. Next: `server/mask.rs`.
 
-use alloc::{collections::{BTreeMap, BTreeSet}, vec::Vec};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
 
 use super::{Accepted, Assembly, Effect, Masking, Phase, Received, RoundFacts, StatementKind, is_from};
 use crate::ids::{ClientId, LeafIndex};
@@ -43,6 +46,10 @@ impl Opening {
         let complainers = self.complaints.get(&leaf).ok_or(Rejection::NothingToOpen { client })?;
         let message = crate::messages::Opening::decode(body, self.assembly.params().degree)?;
         is_from(message.signed(), client, &facts.chain.from_client(client, self.assembly.root()), &dealer.identity)?;
+        let (found, allowed) = (complainers.len() as u32, self.assembly.params().openings_max());
+        if found > allowed {
+            return Err(Rejection::TooManyOpenings { allowed, found });
+        }
         if !message.edges().keys().eq(complainers.keys()) {
             return Err(Rejection::NothingToOpen { client });
         }
@@ -57,7 +64,9 @@ impl Opening {
         for (dealer, challenged) in complaints {
             let client = assembly.roster().client(dealer);
             let body = received.bodies.get(&client);
-            let Some(message) = body.and_then(|body| crate::messages::Opening::decode(body, assembly.params().degree).ok()) else {
+            let Some(message) =
+                body.and_then(|body| crate::messages::Opening::decode(body, assembly.params().degree).ok())
+            else {
                 dropped.insert(dealer);
                 continue;
             };
@@ -66,7 +75,11 @@ impl Opening {
                 Point::of(&pair.masking) == *masking && Point::of(&pair.self_mask) == *self_mask
             });
             if right {
-                opened.extend(pairs.map(|((holder, pair), _)| OpenedShare { dealer, holder: *holder, pair: pair.clone() }));
+                opened.extend(pairs.map(|((holder, pair), _)| OpenedShare {
+                    dealer,
+                    holder: *holder,
+                    pair: pair.clone(),
+                }));
             } else {
                 dropped.insert(dealer);
                 effects.push(Effect::Fault { client, rule: 16, evidence: message.encode() });
@@ -143,7 +156,11 @@ pub(super) fn fix_core(
         return Phase::abandon_uncharged(Abandonment::CoreTooSmall, Some(assembly), effects);
     }
     let core = CoreSet::fix(members, &facts.chain, assembly.root());
-    effects.push(Effect::Statement { kind: StatementKind::Core, bytes: core.statement().encode(), attachment: Vec::new() });
+    effects.push(Effect::Statement {
+        kind: StatementKind::Core,
+        bytes: core.statement().encode(),
+        attachment: Vec::new(),
+    });
     effects.push(Effect::Spend);
     (Phase::Masking(Masking { assembly, core, opened }), effects)
 }

@@ -44,7 +44,11 @@ impl Sharing {
         if !is_low_degree_vartime(keys, &points, &coefficients) {
             return Err(Rejection::NotLowDegree);
         }
-        let to = message.mail(leaf).into_iter().map(|(holder, item)| (self.assembly.roster().client(holder), item)).collect();
+        let to = message
+            .mail(leaf)
+            .into_iter()
+            .map(|(holder, item)| (self.assembly.roster().client(holder), item))
+            .collect();
         Ok(Accepted::new(client, body, Keep::Mail { body: body.to_vec(), to }))
     }
 

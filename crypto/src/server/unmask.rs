@@ -36,7 +36,12 @@ impl Unmasking {
             return Err(Rejection::NotASurvivor { client });
         }
         let message = Answer::decode(body, self.neighbours_in_core(leaf).len())?;
-        is_from(message.signed(), client, &answer::place(&facts.chain, self.survivors.root(), client), &member.identity)?;
+        is_from(
+            message.signed(),
+            client,
+            &answer::place(&facts.chain, self.survivors.root(), client),
+            &member.identity,
+        )?;
         Ok(Accepted::body(client, body))
     }
 
@@ -113,9 +118,9 @@ impl Unmasking {
             .leaves()
             .map(|owner| {
                 let given = shares.get(&owner).unwrap_or(&none);
-                let secret = self
-                    .rebuild(owner, given, &mut weights)
-                    .or_else(|| self.rebuild(owner, &self.truthful(owner, given, received, &mut liars), &mut weights))?;
+                let secret = self.rebuild(owner, given, &mut weights).or_else(|| {
+                    self.rebuild(owner, &self.truthful(owner, given, received, &mut liars), &mut weights)
+                })?;
                 Some((owner, secret))
             })
             .collect();
@@ -129,7 +134,12 @@ impl Unmasking {
     }
 
     /// From the first t shares, ascending by holder; checked against what the owner signed.
-    fn rebuild(&self, owner: LeafIndex, shares: &Shares, weights: &mut BTreeMap<Vec<LeafIndex>, Interpolation>) -> Option<ShareScalar> {
+    fn rebuild(
+        &self,
+        owner: LeafIndex,
+        shares: &Shares,
+        weights: &mut BTreeMap<Vec<LeafIndex>, Interpolation>,
+    ) -> Option<ShareScalar> {
         let threshold = self.assembly.params().threshold as usize;
         let (holders, values): (Vec<_>, Vec<_>) =
             shares.iter().take(threshold).map(|(holder, share)| (*holder, share.clone())).unzip();
@@ -142,7 +152,13 @@ impl Unmasking {
     }
 
     /// Only the shares that match the points their dealer signed; who gave another is noted.
-    fn truthful(&self, owner: LeafIndex, shares: &Shares, received: &Received, liars: &mut BTreeSet<LeafIndex>) -> Shares {
+    fn truthful(
+        &self,
+        owner: LeafIndex,
+        shares: &Shares,
+        received: &Received,
+        liars: &mut BTreeSet<LeafIndex>,
+    ) -> Shares {
         let dealt = SharesOf { bodies: &received.shares, degree: self.assembly.params().degree };
         let owner_id = self.assembly.roster().client(owner);
         let mut truthful = Shares::new();

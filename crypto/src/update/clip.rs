@@ -25,32 +25,18 @@ impl ModelUpdate {
     /// Scales the update down to L2 norm `clip_norm` if it is longer. Computes in f64.
     pub fn clip(mut self, clip_norm: f64) -> Clipped {
         let values = core::mem::take(&mut self.values);
-        let squares: f64 = values
-            .iter()
-            .map(|&value| f64::from(value) * f64::from(value))
-            .sum();
+        let squares: f64 = values.iter().map(|&value| f64::from(value) * f64::from(value)).sum();
         let norm = libm::sqrt(squares); // finite: f32 squares stay below 1e78
-        let shrink = if norm > clip_norm {
-            clip_norm / norm
-        } else {
-            1.0
-        };
+        let shrink = if norm > clip_norm { clip_norm / norm } else { 1.0 };
         let share = self.relative_weight.map(|weight| weight / libm::sqrt(2.0));
-        Clipped {
-            values,
-            factor: shrink * share.unwrap_or(1.0),
-            weight_element: share.map(|share| share * clip_norm),
-        }
+        Clipped { values, factor: shrink * share.unwrap_or(1.0), weight_element: share.map(|share| share * clip_norm) }
     }
 }
 
 impl Clipped {
     /// The clipped elements, and the one that carries the weight.
     pub(super) fn elements(&self) -> impl Iterator<Item = f64> {
-        let values = self
-            .values
-            .iter()
-            .map(|&value| f64::from(value) * self.factor);
+        let values = self.values.iter().map(|&value| f64::from(value) * self.factor);
         values.chain(self.weight_element)
     }
 
@@ -90,19 +76,12 @@ mod tests {
 
     #[test]
     fn a_weight_is_one_more_element_within_the_same_ball() {
-        let weighted = update(&[3.0, 4.0])
-            .with_weight(5.0, 10)
-            .expect("within the range");
+        let weighted = update(&[3.0, 4.0]).with_weight(5.0, 10).expect("within the range");
         let got = elements(weighted, 2.5);
         let expected = [1.5, 2.0, 2.5].map(|element| 0.5 * element / libm::sqrt(2.0));
         assert!(got.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-15));
-        let heaviest = update(&[3.0, 4.0])
-            .with_weight(10.0, 10)
-            .expect("within the range");
-        let squared: f64 = elements(heaviest, 2.5)
-            .iter()
-            .map(|element| element * element)
-            .sum();
+        let heaviest = update(&[3.0, 4.0]).with_weight(10.0, 10).expect("within the range");
+        let squared: f64 = elements(heaviest, 2.5).iter().map(|element| element * element).sum();
         assert!((squared - 6.25).abs() < 1e-12);
         assert_eq!(vec![0.0; 3].len(), got.len());
     }

@@ -40,9 +40,7 @@ impl Clipped {
         let mut stream = NoiseSeed::generate(rng).into_stream();
         let mut integers = Quantized(vec![0; self.len()]); // wiped on every path
         for _ in 0..MAX_TRIES {
-            self.round_into(&mut integers.0, quantizer.scale, |y| {
-                round_at_random(y, &mut stream)
-            });
+            self.round_into(&mut integers.0, quantizer.scale, |y| round_at_random(y, &mut stream));
             if squared_norm_at_most(&integers.0, quantizer.max_squared_norm) {
                 return integers;
             }
@@ -106,11 +104,7 @@ pub fn decode_sum(sum: &RingVector, scale: f64, count: u32) -> Result<Vec<f32>, 
         return Err(UpdateError::NoWeight);
     }
     let step = 1.0 / (scale * f64::from(count));
-    Ok(sum
-        .to_signed()
-        .iter()
-        .map(|&z| (z as f64 * step) as f32)
-        .collect())
+    Ok(sum.to_signed().iter().map(|&z| (z as f64 * step) as f32).collect())
 }
 
 /// The weighted mean of updates that carry a weight in their last element: `C sum(y) / sum(last)`.
@@ -142,10 +136,7 @@ mod tests {
     }
 
     fn quantize(values: Vec<f32>, clip_norm: f64, quantizer: Quantizer) -> Vec<i64> {
-        clipped(values, clip_norm)
-            .quantize(&quantizer, &mut UnwrapErr(SysRng))
-            .0
-            .clone()
+        clipped(values, clip_norm).quantize(&quantizer, &mut UnwrapErr(SysRng)).0.clone()
     }
 
     proptest! {
@@ -166,17 +157,11 @@ mod tests {
 
     #[test]
     fn rounding_has_the_mean_of_what_it_rounds() {
-        let quantizer = Quantizer {
-            scale: 10.0,
-            max_squared_norm: 1_000_000_000,
-        };
+        let quantizer = Quantizer { scale: 10.0, max_squared_norm: 1_000_000_000 };
         let integers = quantize(alloc::vec![0.0123; 400_000], 1e9, quantizer);
         assert!(integers.iter().all(|&z| z == 0 || z == 1));
         let mean = integers.iter().sum::<i64>() as f64 / 400_000.0;
-        assert!(
-            (mean - 0.123).abs() < 6.0 * 0.33 / libm::sqrt(400_000.0),
-            "{mean}"
-        );
+        assert!((mean - 0.123).abs() < 6.0 * 0.33 / libm::sqrt(400_000.0), "{mean}");
         let integers = quantize(alloc::vec![-0.25; 100_000], 1e9, quantizer);
         assert!(integers.iter().all(|&z| z == -3 || z == -2));
     }
@@ -184,16 +169,10 @@ mod tests {
     #[test]
     fn where_no_rounding_fits_it_truncates_and_then_gives_nothing() {
         // (1.9, 1.9): of the four roundings only (1, 1), one in a hundred, is within norm 2.
-        let tight = Quantizer {
-            scale: 1.0,
-            max_squared_norm: 2,
-        };
+        let tight = Quantizer { scale: 1.0, max_squared_norm: 2 };
         assert_eq!(quantize(alloc::vec![1.9; 2], 10.0, tight), [1, 1]);
         assert_eq!(quantize(alloc::vec![-1.9; 2], 10.0, tight), [-1, -1]);
-        let tighter = Quantizer {
-            scale: 1.0,
-            max_squared_norm: 1,
-        };
+        let tighter = Quantizer { scale: 1.0, max_squared_norm: 1 };
         assert_eq!(quantize(alloc::vec![1.9; 2], 10.0, tighter), [0, 0]);
     }
 
@@ -207,25 +186,16 @@ mod tests {
     #[test]
     fn a_weighted_sum_decodes_to_the_weighted_mean() {
         let bits = RingBits::new(32).expect("8 to 64");
-        let quantizer = Quantizer {
-            scale: 1e5,
-            max_squared_norm: 11_000_000_000,
-        };
+        let quantizer = Quantizer { scale: 1e5, max_squared_norm: 11_000_000_000 };
         let mut sum = RingVector::zeros(3, bits);
         for (values, weight) in [([0.6, 0.0], 1.0), ([0.0, 0.8], 3.0)] {
             let update = ModelUpdate::new(values.to_vec()).expect("finite");
             let update = update.with_weight(weight, 4).expect("within the range");
-            let quantized = update
-                .clip(1.0)
-                .quantize(&quantizer, &mut UnwrapErr(SysRng));
-            sum.add_assign(&RingVector::from_signed(&quantized.0, bits))
-                .expect("one shape");
+            let quantized = update.clip(1.0).quantize(&quantizer, &mut UnwrapErr(SysRng));
+            sum.add_assign(&RingVector::from_signed(&quantized.0, bits)).expect("one shape");
         }
         let mean = decode_weighted(&sum, 1.0).expect("positive weight");
-        assert!(
-            (mean[0] - 0.15).abs() < 1e-3 && (mean[1] - 0.6).abs() < 1e-3,
-            "{mean:?}"
-        );
+        assert!((mean[0] - 0.15).abs() < 1e-3 && (mean[1] - 0.6).abs() < 1e-3, "{mean:?}");
         let nobody = RingVector::zeros(3, bits);
         assert_eq!(decode_weighted(&nobody, 1.0), Err(UpdateError::NoWeight));
         assert_eq!(decode_sum(&nobody, 1.0, 0), Err(UpdateError::NoWeight));

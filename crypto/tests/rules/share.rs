@@ -107,6 +107,18 @@ fn r13_edges_that_are_not_those_signed_are_refused() {
     assert_eq!(play.aggregator.put(&play.world, dealer, &honest), Ok(()));
 }
 
+/// an honest server keeps one message of a dealer; two pieces of its mail, both genuine, come from a lying one.
+#[test]
+fn r13_mail_that_comes_twice_stops_the_client() {
+    let mut play = twelve();
+    let clients = play.advertise();
+    let mut clients = play.share(clients);
+    let (target, phase) = clients.pop_first().expect("twelve");
+    let mut mail = play.aggregator.mail[&target].clone();
+    mail.push(mail[0].clone());
+    assert_eq!(stopped(phase.acknowledge(&mail)), ServerMisbehaved::Mailbox);
+}
+
 /// points that match their shares and are signed, but lie on no polynomial of degree t - 1: every subset of t
 /// holders rebuilds another secret, and the sum cannot be opened.
 #[test]

@@ -348,6 +348,12 @@ fn r20_a_result_that_does_not_belong_to_the_list_stops_the_client() {
     let fewer = [play.world.signed(fewer.statement().clone()), packed].concat();
     let (_, phase) = clients.pop_first().expect("twelve");
     assert_eq!(stopped(phase.verify(&fewer)), ServerMisbehaved::Result("it counts other clients"));
+    // Outcome 2, "not opened", with the digest of a sum that somebody else may have been shown.
+    let mut secretly = RoundResult::not_opened(12, &chain, root).statement().clone();
+    secretly.body[4] = 1;
+    let (_, phase) = clients.pop_first().expect("twelve");
+    let expected = DecodeError::NotCanonical { field: "sum digest", expected: "zeros where there is no sum" };
+    assert_eq!(stopped(phase.verify(&play.world.signed(secretly))), ServerMisbehaved::Decode(expected));
     let mut other = honest;
     *other.last_mut().expect("a sum") ^= 1;
     let (_, phase) = clients.pop_first().expect("eleven");

@@ -5,18 +5,18 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use veilsum_aggregator::store::Store as _;
 use veilsum_client::config::Identity;
+use veilsum_client::participant::{LocalWork, Trained, TrainerWork};
 use veilsum_client::training::language::{LanguageTrainer, TrainerId};
 use veilsum_client::training::sgd::{DemoSettings, SplitMix64};
 use veilsum_client::transport::{HttpTransport, Reply, Traffic, TransportError};
-use veilsum_client::participant::TrainerWork;
 use veilsum_client::{Participant, RoundOutcome, Transport};
 use veilsum_crypto::ids::{ClientId, RoundId};
 use veilsum_crypto::math::ring::RingVector;
@@ -85,6 +85,9 @@ impl Loss {
 /// All clients, between rounds.
 pub struct Fleet {
     members: Vec<Member>,
+    /// What this machine can do at once.
+    cores: Arc<Semaphore>,
+    trainings: Arc<Semaphore>,
 }
 
 struct Member {
@@ -135,7 +138,9 @@ impl Fleet {
             })
         };
         let members = world.identities.iter().zip(&corpus.clients).zip(0..).map(member).collect::<Result<_>>()?;
-        Ok(Self { members })
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        let [cores, trainings] = [2 * cores, cores].map(|count| Arc::new(Semaphore::new(count)));
+        Ok(Self { members, cores, trainings })
     }
 
     /// Plays one round to its end.
@@ -147,12 +152,14 @@ impl Fleet {
         let mut transports = Vec::new();
         for loss in losses {
             let member = &self.members[loss.client];
-            let transport = Arc::new(Lossy::new(HttpTransport::new(&world.join.server)?, loss.fate));
+            let transport =
+                Arc::new(Lossy::new(HttpTransport::new(&world.join.server)?, loss.fate, self.cores.clone()));
             transports.push(transport.clone());
-            tasks.push(tokio::spawn(take_part(member.kit(world, round, &noised)?, transport)));
+            tasks.push(tokio::spawn(take_part(member.kit(world, round, &noised, self.trainings.clone())?, transport)));
         }
         let traced = tokio::time::timeout(ROUND_MAX, trace(world, round, losses.len() as u32, progress)).await;
-        let phases_ms = traced.map_err(|_| anyhow!("round {counter} did not end within {} s", ROUND_MAX.as_secs()))??;
+        let phases_ms =
+            traced.map_err(|_| anyhow!("round {counter} did not end within {} s", ROUND_MAX.as_secs()))??;
 
         let mut dropped = ByPhase::default();
         for (task, loss) in tasks.into_iter().zip(losses) {
@@ -309,10 +316,8 @@ fn is_plain_sum(sum: &RingVector, clients: &[ClientId], noised: &Path) -> Result
     let mut plain = RingVector::zeros(sum.len(), sum.bits());
     for client in clients {
         let Ok(bytes) = std::fs::read(noised.join(client.to_string())) else { return Ok(false) };
-        let values: Vec<i64> = bytes
-            .chunks_exact(8)
-            .map(|eight| i64::from_le_bytes(eight.try_into().expect("chunks of eight")))
-            .collect();
+        let values: Vec<i64> =
+            bytes.chunks_exact(8).map(|eight| i64::from_le_bytes(eight.try_into().expect("chunks of eight"))).collect();
         plain.add_assign(&RingVector::from_signed(&values, sum.bits()))?;
     }
     Ok(plain == *sum)
@@ -324,20 +329,36 @@ struct Kit {
     identity: Identity,
     join: veilsum_client::Join,
     state: PathBuf,
-    work: Arc<Mutex<TrainerWork<LanguageTrainer>>>,
+    work: Arc<Mutex<InTurn>>,
     noised: PathBuf,
 }
 
 impl Member {
-    fn kit(&self, world: &World, round: RoundId, noised: &Path) -> Result<Kit> {
+    fn kit(&self, world: &World, round: RoundId, noised: &Path, trainings: Arc<Semaphore>) -> Result<Kit> {
         Ok(Kit {
             round,
             identity: Identity::read(&self.identity)?,
             join: world.join.clone(),
             state: self.state.clone(),
-            work: Arc::new(Mutex::new(TrainerWork::new(LanguageTrainer::new(&self.text, self.settings.local, self.id)?))),
+            work: Arc::new(Mutex::new(InTurn {
+                work: TrainerWork::new(LanguageTrainer::new(&self.text, self.settings.local, self.id)?),
+                trainings,
+            })),
             noised: noised.join(self.client.to_string()),
         })
+    }
+}
+
+/// Local training, a few clients at a time: it runs beside the key phases and must not hold them up.
+struct InTurn {
+    work: TrainerWork<LanguageTrainer>,
+    trainings: Arc<Semaphore>,
+}
+
+impl LocalWork for InTurn {
+    fn train(&mut self, header: &Header, model: &[u8]) -> Trained {
+        let _turn = tokio::runtime::Handle::current().block_on(self.trainings.acquire())?;
+        self.work.train(header, model)
     }
 }
 
@@ -364,7 +385,9 @@ async fn take_part(kit: Kit, transport: Arc<Lossy>) -> Ended {
             // A client that was lost first ends the round that it was lost in.
             let outcome = participant.take_part(&work).await?;
             let is_earlier = match &outcome {
-                RoundOutcome::Verified { round: ended, .. } | RoundOutcome::Abandoned { round: ended, .. } => *ended != round,
+                RoundOutcome::Verified { round: ended, .. } | RoundOutcome::Abandoned { round: ended, .. } => {
+                    *ended != round
+                }
                 RoundOutcome::Stopped { .. } => false,
             };
             if !is_earlier {
@@ -388,17 +411,35 @@ struct Lossy {
     fate: Option<Fate>,
     is_over: AtomicBool,
     lost: Notify,
+    cores: Arc<Semaphore>,
+    /// Held from the reply that makes work until the message that the work makes.
+    turn: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
 impl Lossy {
-    fn new(inner: HttpTransport, fate: Option<Fate>) -> Self {
-        Self { inner: Arc::new(inner), fate, is_over: AtomicBool::new(false), lost: Notify::new() }
+    fn new(inner: HttpTransport, fate: Option<Fate>, cores: Arc<Semaphore>) -> Self {
+        let (is_over, lost) = (AtomicBool::new(false), Notify::new());
+        Self { inner: Arc::new(inner), fate, is_over, lost, cores, turn: Mutex::new(None) }
+    }
+
+    /// Real clients have a processor each; here they take turns, so that messages flow one by one and not all at the end.
+    async fn take_turn(&self, path: &str) {
+        let makes_work = ["/leaves", "/mail/", "/core", "/uploads/"].iter().any(|what| path.contains(what));
+        if makes_work && self.turn.lock().expect("no panic holds this lock").is_none() {
+            let turn = self.cores.clone().acquire_owned().await.ok();
+            *self.turn.lock().expect("no panic holds this lock") = turn;
+        }
+    }
+
+    fn end_turn(&self) {
+        self.turn.lock().expect("no panic holds this lock").take();
     }
 
     /// Ends the task here, if this is where it is to end.
     async fn may_end(&self, phase: Option<PhaseKind>, moment: Moment) {
         let ends = self.fate.is_some_and(|fate| Some(fate.phase) == phase && fate.moment == moment);
         if ends && !self.is_over.swap(true, Ordering::SeqCst) {
+            self.end_turn();
             self.lost.notify_one();
             std::future::pending::<()>().await;
         }
@@ -433,18 +474,29 @@ fn phase_of_message(path: &str) -> Option<PhaseKind> {
 }
 
 impl Transport for Lossy {
-    async fn get(&self, path: &str, permit: Option<&[u8]>, wait: Duration, limit_bytes: usize) -> Result<Reply, TransportError> {
+    async fn get(
+        &self,
+        path: &str,
+        permit: Option<&[u8]>,
+        wait: Duration,
+        limit_bytes: usize,
+    ) -> Result<Reply, TransportError> {
         let phase = phase_of_read(path);
+        if phase != Some(PhaseKind::Sharing) && !path.contains("/openings/") {
+            self.end_turn();
+        }
         self.may_end(phase, Moment::BeforeReading).await;
         let reply = self.inner.get(path, permit, wait, limit_bytes).await;
         if matches!(&reply, Ok(reply) if reply.status == 200) {
             self.may_end(phase, Moment::AfterReading).await;
+            self.take_turn(path).await;
         }
         reply
     }
 
     async fn put(&self, path: &str, body: Vec<u8>) -> Result<Reply, TransportError> {
         let phase = phase_of_message(path);
+        self.end_turn();
         self.may_end(phase, Moment::BeforeSending).await;
         let ends_after = self.fate.is_some_and(|fate| Some(fate.phase) == phase && fate.moment == Moment::AfterSending);
         if ends_after {

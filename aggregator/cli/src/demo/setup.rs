@@ -56,7 +56,8 @@ impl World {
         };
         let task = feasible_task(options, cohort, settings, model.len() as u32)?;
         std::fs::write(folder.join("task.toml"), toml::to_string(&task.file)?)?;
-        let database = options.database.clone().unwrap_or_else(|| format!("sqlite:{}", folder.join("demo.sqlite").display()));
+        let database =
+            options.database.clone().unwrap_or_else(|| format!("sqlite:{}", folder.join("demo.sqlite").display()));
         sql::migrate(&database).await?;
         let (service_key, keys) = crate::serve::service_keys(&folder, authority.public())?;
         let aggregator = keys.aggregator.public();
@@ -88,7 +89,8 @@ impl World {
         let spare = folder.join("spare");
         enrol(&authority, group, &spare.join("identity.toml"))?;
         join.write(&spare.join("join.toml"))?;
-        let expected_graph = RosterParams::derive(cohort, &task.params).map(|params| (params.degree, params.threshold))?;
+        let expected_graph =
+            RosterParams::derive(cohort, &task.params).map(|params| (params.degree, params.threshold))?;
         service.rounds.create_task(&task.file, &learn::to_bytes(model)).await?;
         Ok(Self { service, task, policy, join, identities, expected_graph, folder })
     }
@@ -132,7 +134,12 @@ fn prepare_folder(folder: &Path) -> Result<()> {
         let is_empty = folder.read_dir().map_err(|error| refuse(folder, &error.to_string()))?.next().is_none();
         match std::fs::read_to_string(&version) {
             Ok(text) if text.trim_end() == VERSION => {}
-            Ok(text) => return Err(refuse(folder, &format!("its version file says \"{}\", \"{VERSION}\" was expected", text.trim_end()))),
+            Ok(text) => {
+                return Err(refuse(
+                    folder,
+                    &format!("its version file says \"{}\", \"{VERSION}\" was expected", text.trim_end()),
+                ));
+            }
             Err(_) if is_empty => {}
             Err(_) => return Err(refuse(folder, "it holds other things and no version file")),
         }

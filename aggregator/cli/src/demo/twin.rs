@@ -6,7 +6,9 @@
 use anyhow::{Context as _, Result};
 use tokio::sync::{mpsc, oneshot};
 use veilsum_aggregator::task::Task;
-use veilsum_client::training::language::{Bigram, Choice, LanguageModel, LanguageTrainer, Predictor as _, Text, TrainerId, Unigram};
+use veilsum_client::training::language::{
+    Bigram, Choice, LanguageModel, LanguageTrainer, Predictor as _, Text, TrainerId, Unigram,
+};
 use veilsum_client::training::sgd::DemoSettings;
 use veilsum_client::training::{Evaluation, LocalTrainer as _};
 use veilsum_crypto::primitives::prg::NoiseSeed;
@@ -62,12 +64,19 @@ impl Twin {
     }
 }
 
-fn step(trainers: &mut [LanguageTrainer], task: &Task, model: &[f32], counter: u64, survivors: &[usize]) -> Result<Vec<f32>> {
+fn step(
+    trainers: &mut [LanguageTrainer],
+    task: &Task,
+    model: &[f32],
+    counter: u64,
+    survivors: &[usize],
+) -> Result<Vec<f32>> {
     if survivors.is_empty() {
         return Ok(model.to_vec());
     }
     let params = &task.params;
-    let privacy = Privacy { clip_norm: params.clip_norm, scale: params.scale, max_squared_norm: params.max_squared_norm };
+    let privacy =
+        Privacy { clip_norm: params.clip_norm, scale: params.scale, max_squared_norm: params.max_squared_norm };
     let silence = SkellamSampler::new(0)?;
     let mut rng = rand_core::UnwrapErr(getrandom::SysRng);
     let mut sum = vec![0_i64; model.len()];
@@ -107,7 +116,8 @@ impl Baseline {
 
     /// The baselines beside a model.
     pub fn against(&self, model: &LanguageModel) -> Result<Baselines> {
-        let guesses = |evaluation: Evaluation| Guesses { first: evaluation.first_guess, first_five: evaluation.first_five };
+        let guesses =
+            |evaluation: Evaluation| Guesses { first: evaluation.first_guess, first_five: evaluation.first_five };
         Ok(Baselines {
             uniform_loss: 256_f64.ln(),
             bigram_loss: self.bigram.evaluate(&self.held_out).nats_per_byte,

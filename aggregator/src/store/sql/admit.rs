@@ -43,9 +43,7 @@ impl SqlStore {
         let mut fresh = batch.insert_received(&first).await?;
         let in_order: Vec<_> = accepted
             .iter()
-            .filter(|&message| {
-                fresh.get(&message.client()).is_some_and(|it| std::ptr::eq(*it, message))
-            })
+            .filter(|&message| fresh.get(&message.client()).is_some_and(|it| std::ptr::eq(*it, message)))
             .collect();
         let taken = batch.settle_claims(&in_order).await?;
         fresh.retain(|client, _| !taken.contains(client));
@@ -93,15 +91,14 @@ struct Batch<'a> {
 impl Batch<'_> {
     /// Holds the gate until the commit; false if it is shut.
     async fn pass(&mut self, gate: i64) -> Result<bool, Failure> {
-        let open = sqlx::query(
-            "UPDATE gates SET batches = batches + 1 WHERE round = $1 AND gate = $2 AND open_for = $3",
-        )
-        .bind(self.round.0.to_vec())
-        .bind(gate)
-        .bind(self.phase as i64)
-        .execute(&mut **self.tx)
-        .await?
-        .rows_affected();
+        let open =
+            sqlx::query("UPDATE gates SET batches = batches + 1 WHERE round = $1 AND gate = $2 AND open_for = $3")
+                .bind(self.round.0.to_vec())
+                .bind(gate)
+                .bind(self.phase as i64)
+                .execute(&mut **self.tx)
+                .await?
+                .rows_affected();
         Ok(open == 1)
     }
 
@@ -112,16 +109,10 @@ impl Batch<'_> {
         let mut fresh = Fresh::new();
         for chunk in first.values().copied().collect::<Vec<_>>().chunks(ROWS_AT_ONCE) {
             let shared = |query: rows::Query| query.bind(round.clone()).bind(phase);
-            let query =
-                many(text, Columns { shared: 2, own: 3 }, chunk, shared, |query, message| {
-                    let (Keep::Body(body)
-                    | Keep::Mail { body, .. }
-                    | Keep::Sum { statement: body, .. }) = message.keep();
-                    query
-                        .bind(message.client().0.to_vec())
-                        .bind(message.digest().0.to_vec())
-                        .bind(body.clone())
-                });
+            let query = many(text, Columns { shared: 2, own: 3 }, chunk, shared, |query, message| {
+                let (Keep::Body(body) | Keep::Mail { body, .. } | Keep::Sum { statement: body, .. }) = message.keep();
+                query.bind(message.client().0.to_vec()).bind(message.digest().0.to_vec()).bind(body.clone())
+            });
             for row in query.fetch_all(&mut **self.tx).await? {
                 let client = ClientId(rows::fixed(&row, 0)?);
                 fresh.extend(first.get_key_value(&client));
@@ -195,8 +186,7 @@ impl Batch<'_> {
         }
         let clients: Vec<_> = losers.iter().map(|client| client.0.as_slice()).collect();
         for chunk in clients.chunks(ROWS_AT_ONCE) {
-            let text =
-                "DELETE FROM received WHERE round = $1 AND phase = $2 AND client IN ({list})";
+            let text = "DELETE FROM received WHERE round = $1 AND phase = $2 AND client IN ({list})";
             let phase = self.phase as i64;
             let first = |query: rows::Query| query.bind(round.clone()).bind(phase);
             listed(text, 2, chunk.iter().copied(), first).execute(&mut **self.tx).await?;
@@ -204,10 +194,7 @@ impl Batch<'_> {
         Ok(losers)
     }
 
-    async fn digests(
-        &mut self,
-        clients: &BTreeSet<ClientId>,
-    ) -> Result<BTreeMap<ClientId, Digest>, Failure> {
+    async fn digests(&mut self, clients: &BTreeSet<ClientId>) -> Result<BTreeMap<ClientId, Digest>, Failure> {
         let text = "SELECT client, digest FROM received \
             WHERE round = $1 AND phase = $2 AND client IN ({list})";
         let mut seen = BTreeMap::new();
@@ -235,15 +222,9 @@ impl Batch<'_> {
         for chunk in items.chunks(ROWS_AT_ONCE) {
             let round = self.round.0.to_vec();
             let shared = |query: rows::Query| query.bind(round);
-            many(
-                text,
-                Columns { shared: 1, own: 3 },
-                chunk,
-                shared,
-                |query, (to, dealer, item)| {
-                    query.bind(to.0.to_vec()).bind(dealer.0.to_vec()).bind((*item).clone())
-                },
-            )
+            many(text, Columns { shared: 1, own: 3 }, chunk, shared, |query, (to, dealer, item)| {
+                query.bind(to.0.to_vec()).bind(dealer.0.to_vec()).bind((*item).clone())
+            })
             .execute(&mut **self.tx)
             .await?;
         }

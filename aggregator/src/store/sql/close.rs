@@ -55,11 +55,7 @@ impl SqlStore {
         writing.commit().await
     }
 
-    pub(super) async fn read_received(
-        &self,
-        round: RoundId,
-        phase: PhaseKind,
-    ) -> Result<Received, Failure> {
+    pub(super) async fn read_received(&self, round: RoundId, phase: PhaseKind) -> Result<Received, Failure> {
         let bodies = self.read_bodies(round, phase, None).await?;
         let shares = match phase {
             PhaseKind::Acknowledging | PhaseKind::Unmasking => {
@@ -116,10 +112,7 @@ impl SqlStore {
 }
 
 /// Writes the phase, if the round still stands where it was read and is not over.
-async fn advance(
-    tx: &mut Transaction<'static, Any>,
-    commit: &Commit<'_>,
-) -> Result<Option<Before>, Failure> {
+async fn advance(tx: &mut Transaction<'static, Any>, commit: &Commit<'_>) -> Result<Option<Before>, Failure> {
     let row = sqlx::query(
         "SELECT r.task, r.counter, r.salt, r.phase, s.bytes \
          FROM rounds r JOIN statements s ON s.round = r.round AND s.kind = $3 \
@@ -194,14 +187,13 @@ async fn write(
 
 /// A reservation becomes a charge for good.
 async fn spend(tx: &mut Transaction<'static, Any>, before: &Before) -> Result<Written, Failure> {
-    let spent = sqlx::query(
-        "UPDATE ledger SET state = 'spent' WHERE task = $1 AND counter = $2 AND state = 'reserved'",
-    )
-    .bind(before.task.0.to_vec())
-    .bind(before.counter)
-    .execute(&mut **tx)
-    .await?
-    .rows_affected();
+    let spent =
+        sqlx::query("UPDATE ledger SET state = 'spent' WHERE task = $1 AND counter = $2 AND state = 'reserved'")
+            .bind(before.task.0.to_vec())
+            .bind(before.counter)
+            .execute(&mut **tx)
+            .await?
+            .rows_affected();
     match spent {
         1 => Ok(Written::Charge(Charge::Spent)),
         _ => Err(damaged(format!("round {} of its task has no reservation", before.counter))),
@@ -210,13 +202,12 @@ async fn spend(tx: &mut Transaction<'static, Any>, before: &Before) -> Result<Wr
 
 /// Only a reservation lapses; what was spent stays spent.
 async fn lapse(tx: &mut Transaction<'static, Any>, before: &Before) -> Result<Written, Failure> {
-    let lapsed =
-        sqlx::query("DELETE FROM ledger WHERE task = $1 AND counter = $2 AND state = 'reserved'")
-            .bind(before.task.0.to_vec())
-            .bind(before.counter)
-            .execute(&mut **tx)
-            .await?
-            .rows_affected();
+    let lapsed = sqlx::query("DELETE FROM ledger WHERE task = $1 AND counter = $2 AND state = 'reserved'")
+        .bind(before.task.0.to_vec())
+        .bind(before.counter)
+        .execute(&mut **tx)
+        .await?
+        .rows_affected();
     Ok(if lapsed == 1 { Written::Charge(Charge::Lapsed) } else { Written::Quiet })
 }
 
@@ -257,18 +248,13 @@ async fn erase(tx: &mut Transaction<'static, Any>, round: RoundId) -> Result<(),
 }
 
 /// Opens the gates for the next phase, counting from nothing. Waits for admissions like the fence.
-async fn open_gates(
-    tx: &mut Transaction<'static, Any>,
-    commit: &Commit<'_>,
-) -> Result<(), Failure> {
+async fn open_gates(tx: &mut Transaction<'static, Any>, commit: &Commit<'_>) -> Result<(), Failure> {
     let open_for = if commit.phase.is_over() { SHUT } else { commit.phase as i64 };
-    sqlx::query(
-        "UPDATE gates SET open_for = $2, batches = 0, clients = 0, last_us = $3 WHERE round = $1",
-    )
-    .bind(commit.round.0.to_vec())
-    .bind(open_for)
-    .bind(micros(commit.now))
-    .execute(&mut **tx)
-    .await?;
+    sqlx::query("UPDATE gates SET open_for = $2, batches = 0, clients = 0, last_us = $3 WHERE round = $1")
+        .bind(commit.round.0.to_vec())
+        .bind(open_for)
+        .bind(micros(commit.now))
+        .execute(&mut **tx)
+        .await?;
     Ok(())
 }

@@ -9,14 +9,10 @@ use super::{Failure, LogHead, SqlStore};
 
 impl SqlStore {
     pub(super) async fn read_log_head(&self) -> Result<LogHead, Failure> {
-        let row = sqlx::query("SELECT size, root FROM log_head WHERE head = 0")
-            .fetch_optional(&self.pool)
-            .await?;
+        let row = sqlx::query("SELECT size, root FROM log_head WHERE head = 0").fetch_optional(&self.pool).await?;
         Ok(match row {
             None => LogHead { size: 0, root: merkle::root(&[]) },
-            Some(row) => {
-                LogHead { size: rows::number(&row, 0)?, root: Digest(rows::fixed(&row, 1)?) }
-            }
+            Some(row) => LogHead { size: rows::number(&row, 0)?, root: Digest(rows::fixed(&row, 1)?) },
         })
     }
 
@@ -37,16 +33,11 @@ impl SqlStore {
 ///
 /// The head names the size that was read: where another replica appended meanwhile, the transaction
 /// has lost and runs again.
-pub(super) async fn append(
-    tx: &mut Transaction<'static, Any>,
-    entries: &[Digest],
-) -> Result<(), Failure> {
+pub(super) async fn append(tx: &mut Transaction<'static, Any>, entries: &[Digest]) -> Result<(), Failure> {
     if entries.is_empty() {
         return Ok(());
     }
-    let read = sqlx::query("SELECT size, frontier FROM log_head WHERE head = 0")
-        .fetch_optional(&mut **tx)
-        .await?;
+    let read = sqlx::query("SELECT size, frontier FROM log_head WHERE head = 0").fetch_optional(&mut **tx).await?;
     let mut frontier = match &read {
         None => Frontier::default(),
         Some(row) => read_frontier(rows::number(row, 0)?, &row.try_get::<Vec<u8>, _>(1)?)?,
@@ -61,9 +52,7 @@ pub(super) async fn append(
             "INSERT INTO log_head (head, size, frontier, root) SELECT 0, $2, $3, $4 WHERE $1 = 0 \
              ON CONFLICT DO NOTHING"
         }
-        Some(_) => {
-            "UPDATE log_head SET size = $2, frontier = $3, root = $4 WHERE head = 0 AND size = $1"
-        }
+        Some(_) => "UPDATE log_head SET size = $2, frontier = $3, root = $4 WHERE head = 0 AND size = $1",
     };
     let peaks: Vec<u8> = frontier.peaks().iter().flat_map(|peak| peak.0).collect();
     let moved = sqlx::query(head)

@@ -44,26 +44,23 @@ impl SqlStore {
     }
 
     pub(super) async fn try_open_round(&self, new: &NewRound) -> Result<Committed, Failure> {
-        let counter = i64::try_from(new.counter)
-            .map_err(|_| damaged("a counter is larger than it can be".to_owned()))?;
+        let counter =
+            i64::try_from(new.counter).map_err(|_| damaged("a counter is larger than it can be".to_owned()))?;
         let mut writing = self.begin().await?;
-        let first = sqlx::query(
-            "UPDATE tasks SET counter = $2, open = 1 WHERE task = $1 AND counter = $2 - 1 AND open = 0",
-        )
-        .bind(new.task.0.to_vec())
-        .bind(counter)
-        .execute(&mut *writing.tx)
-        .await?
-        .rows_affected();
+        let first =
+            sqlx::query("UPDATE tasks SET counter = $2, open = 1 WHERE task = $1 AND counter = $2 - 1 AND open = 0")
+                .bind(new.task.0.to_vec())
+                .bind(counter)
+                .execute(&mut *writing.tx)
+                .await?
+                .rows_affected();
         if first == 0 {
-            let mine = sqlx::query(
-                "SELECT round FROM rounds WHERE round = $1 AND task = $2 AND counter = $3",
-            )
-            .bind(new.round.0.to_vec())
-            .bind(new.task.0.to_vec())
-            .bind(counter)
-            .fetch_optional(&mut *writing.tx)
-            .await?;
+            let mine = sqlx::query("SELECT round FROM rounds WHERE round = $1 AND task = $2 AND counter = $3")
+                .bind(new.round.0.to_vec())
+                .bind(new.task.0.to_vec())
+                .bind(counter)
+                .fetch_optional(&mut *writing.tx)
+                .await?;
             return Ok(if mine.is_some() { Committed::Yes } else { Committed::Conflict });
         }
         sqlx::query(
@@ -89,14 +86,12 @@ impl SqlStore {
         if !insert_statement(&mut writing.tx, new.round, header, &new.header, &[]).await? {
             return Ok(Committed::Conflict); // a round of this name was purged
         }
-        sqlx::query(
-            "INSERT INTO ledger (task, counter, charge, state) VALUES ($1, $2, $3, 'reserved')",
-        )
-        .bind(new.task.0.to_vec())
-        .bind(counter)
-        .bind(new.charge.clone())
-        .execute(&mut *writing.tx)
-        .await?;
+        sqlx::query("INSERT INTO ledger (task, counter, charge, state) VALUES ($1, $2, $3, 'reserved')")
+            .bind(new.task.0.to_vec())
+            .bind(counter)
+            .bind(new.charge.clone())
+            .execute(&mut *writing.tx)
+            .await?;
         let context = Digest(Sha256::digest(&new.header).into());
         let entries = [
             statement_entry(&new.salt, &new.header),

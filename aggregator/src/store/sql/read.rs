@@ -106,12 +106,11 @@ impl SqlStore {
         round: RoundId,
         kind: StatementKind,
     ) -> Result<Option<(Vec<u8>, Vec<u8>)>, Failure> {
-        let row =
-            sqlx::query("SELECT bytes, attachment FROM statements WHERE round = $1 AND kind = $2")
-                .bind(round.0.to_vec())
-                .bind(kind as i64)
-                .fetch_optional(&self.pool)
-                .await?;
+        let row = sqlx::query("SELECT bytes, attachment FROM statements WHERE round = $1 AND kind = $2")
+            .bind(round.0.to_vec())
+            .bind(kind as i64)
+            .fetch_optional(&self.pool)
+            .await?;
         row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
     }
 
@@ -143,22 +142,16 @@ impl SqlStore {
         phase: PhaseKind,
         client: ClientId,
     ) -> Result<Option<Digest>, Failure> {
-        let row = sqlx::query(
-            "SELECT digest FROM received WHERE round = $1 AND phase = $2 AND client = $3",
-        )
-        .bind(round.0.to_vec())
-        .bind(phase as i64)
-        .bind(client.0.to_vec())
-        .fetch_optional(&self.pool)
-        .await?;
+        let row = sqlx::query("SELECT digest FROM received WHERE round = $1 AND phase = $2 AND client = $3")
+            .bind(round.0.to_vec())
+            .bind(phase as i64)
+            .bind(client.0.to_vec())
+            .fetch_optional(&self.pool)
+            .await?;
         row.map(|row| Ok(Digest(rows::fixed(&row, 0)?))).transpose()
     }
 
-    pub(super) async fn read_mail(
-        &self,
-        round: RoundId,
-        recipient: ClientId,
-    ) -> Result<Vec<Vec<u8>>, Failure> {
+    pub(super) async fn read_mail(&self, round: RoundId, recipient: ClientId) -> Result<Vec<Vec<u8>>, Failure> {
         sqlx::query("SELECT item FROM mail WHERE round = $1 AND recipient = $2 ORDER BY dealer")
             .bind(round.0.to_vec())
             .bind(recipient.0.to_vec())
@@ -194,19 +187,14 @@ impl SqlStore {
             .collect()
     }
 
-    pub(super) async fn read_faults(
-        &self,
-        round: RoundId,
-    ) -> Result<Vec<(ClientId, u8, Vec<u8>)>, Failure> {
-        sqlx::query(
-            "SELECT client, rule, evidence FROM faults WHERE round = $1 ORDER BY phase, client",
-        )
-        .bind(round.0.to_vec())
-        .fetch_all(&self.pool)
-        .await?
-        .iter()
-        .map(|row| Ok((ClientId(rows::fixed(row, 0)?), rows::number(row, 1)?, row.try_get(2)?)))
-        .collect()
+    pub(super) async fn read_faults(&self, round: RoundId) -> Result<Vec<(ClientId, u8, Vec<u8>)>, Failure> {
+        sqlx::query("SELECT client, rule, evidence FROM faults WHERE round = $1 ORDER BY phase, client")
+            .bind(round.0.to_vec())
+            .fetch_all(&self.pool)
+            .await?
+            .iter()
+            .map(|row| Ok((ClientId(rows::fixed(row, 0)?), rows::number(row, 1)?, row.try_get(2)?)))
+            .collect()
     }
 
     pub(super) async fn read_rounds(
@@ -214,22 +202,17 @@ impl SqlStore {
         task: TaskId,
         limit: u32,
     ) -> Result<Vec<(RoundId, u64, PhaseKind)>, Failure> {
-        sqlx::query(
-            "SELECT round, counter, phase FROM rounds WHERE task = $1 ORDER BY counter DESC LIMIT $2",
-        )
-        .bind(task.0.to_vec())
-        .bind(i64::from(limit))
-        .fetch_all(&self.pool)
-        .await?
-        .iter()
-        .map(|row| Ok((RoundId(rows::fixed(row, 0)?), rows::number(row, 1)?, rows::phase(row, 2)?)))
-        .collect()
+        sqlx::query("SELECT round, counter, phase FROM rounds WHERE task = $1 ORDER BY counter DESC LIMIT $2")
+            .bind(task.0.to_vec())
+            .bind(i64::from(limit))
+            .fetch_all(&self.pool)
+            .await?
+            .iter()
+            .map(|row| Ok((RoundId(rows::fixed(row, 0)?), rows::number(row, 1)?, rows::phase(row, 2)?)))
+            .collect()
     }
 
-    pub(super) async fn read_over_before(
-        &self,
-        before: Timestamp,
-    ) -> Result<Vec<RoundId>, Failure> {
+    pub(super) async fn read_over_before(&self, before: Timestamp) -> Result<Vec<RoundId>, Failure> {
         sqlx::query("SELECT round FROM rounds WHERE over_us < $1")
             .bind(micros(before))
             .fetch_all(&self.pool)

@@ -53,10 +53,8 @@ impl Columns {
         let Columns { shared, own } = self;
         let row = |row: usize| {
             let first_own = shared + row * own + 1;
-            let numbers: Vec<_> = (1..=shared)
-                .chain(first_own..first_own + own)
-                .map(|number| format!("${number}"))
-                .collect();
+            let numbers: Vec<_> =
+                (1..=shared).chain(first_own..first_own + own).map(|number| format!("${number}")).collect();
             format!("({})", numbers.join(","))
         };
         (0..rows).map(row).collect::<Vec<_>>().join(",")
@@ -66,9 +64,7 @@ impl Columns {
 /// An id or a digest.
 pub(super) fn fixed<const N: usize>(row: &AnyRow, column: usize) -> Result<[u8; N], Failure> {
     let bytes: Vec<u8> = row.try_get(column)?;
-    bytes
-        .try_into()
-        .map_err(|bytes: Vec<u8>| damaged(format!("{} bytes stand where {N} belong", bytes.len())))
+    bytes.try_into().map_err(|bytes: Vec<u8>| damaged(format!("{} bytes stand where {N} belong", bytes.len())))
 }
 
 /// A count or a time: never negative.

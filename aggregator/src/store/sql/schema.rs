@@ -16,8 +16,7 @@ macro_rules! files {
 }
 
 /// Name, up and down of each, by number from 1.
-const MIGRATIONS: [(&str, &str, &str); 3] =
-    [files!("0001_rounds"), files!("0002_log"), files!("0003_ledger")];
+const MIGRATIONS: [(&str, &str, &str); 3] = [files!("0001_rounds"), files!("0002_log"), files!("0003_ledger")];
 
 /// The schema version that this program was built for.
 pub const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
@@ -71,9 +70,7 @@ async fn version(pool: &AnyPool) -> Result<i64, StoreError> {
 /// Without the advisory lock, which not every engine has: two migrating at once is one that fails.
 fn migrator() -> Migrator {
     let steps = MIGRATIONS.iter().zip(1..).flat_map(|(&(name, up, down), number)| {
-        let step = |kind, text: &'static str| {
-            Migration::new(number, name.into(), kind, text.into_sql_str(), false)
-        };
+        let step = |kind, text: &'static str| Migration::new(number, name.into(), kind, text.into_sql_str(), false);
         [step(MigrationType::ReversibleUp, up), step(MigrationType::ReversibleDown, down)]
     });
     let mut migrator = Migrator::with_migrations(steps.collect());

@@ -65,11 +65,10 @@ impl SqlStore {
     /// The sum over everybody admitted in masking; `None` if there is nobody or all was erased.
     pub(super) async fn read_sum(&self, round: RoundId) -> Result<Option<RingVector>, Failure> {
         let Some(key) = self.read_round_key(round).await? else { return Ok(None) };
-        let batches =
-            sqlx::query("SELECT batch FROM partial_sums WHERE round = $1 AND segment = 0")
-                .bind(round.0.to_vec())
-                .fetch_all(&self.pool)
-                .await?;
+        let batches = sqlx::query("SELECT batch FROM partial_sums WHERE round = $1 AND segment = 0")
+            .bind(round.0.to_vec())
+            .fetch_all(&self.pool)
+            .await?;
         let (mut sum, mut inputs) = (None, 0_u64);
         for row in &batches {
             let (partial, count) = self.read_partial_sum(&key, round, rows::fixed(row, 0)?).await?;
@@ -111,11 +110,9 @@ impl SqlStore {
             inputs = rows::number(row, 1)?;
             let place = SumPlace { round, batch, segment: rows::number(row, 0)?, inputs };
             let plain = key.open(&place, &row.try_get::<Vec<u8>, _>(2)?);
-            bytes
-                .extend(plain.map_err(|_| damaged(format!("a sum of round {round} was changed")))?);
+            bytes.extend(plain.map_err(|_| damaged(format!("a sum of round {round} was changed")))?);
         }
-        let sum = from_bytes(&bytes)
-            .ok_or_else(|| damaged(format!("a sum of round {round} lacks a segment")))?;
+        let sum = from_bytes(&bytes).ok_or_else(|| damaged(format!("a sum of round {round} lacks a segment")))?;
         Ok((sum, inputs))
     }
 
@@ -128,16 +125,9 @@ impl SqlStore {
     }
 
     /// [`SqlStore::read_sum`], with a round that is erased meanwhile not taken for a damaged one.
-    pub(super) async fn read_sum_unless_erased(
-        &self,
-        round: RoundId,
-    ) -> Result<Option<RingVector>, Failure> {
+    pub(super) async fn read_sum_unless_erased(&self, round: RoundId) -> Result<Option<RingVector>, Failure> {
         match self.read_sum(round).await {
-            Err(Failure::Store(StoreError::Damaged(_)))
-                if self.read_round_key(round).await?.is_none() =>
-            {
-                Ok(None)
-            }
+            Err(Failure::Store(StoreError::Damaged(_))) if self.read_round_key(round).await?.is_none() => Ok(None),
             other => other,
         }
     }
