@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 use veilsum_crypto::client::policy::round_charge_of;
 use veilsum_crypto::ids::{Digest, TaskId};
 use veilsum_crypto::math::ring::RingBits;
+use veilsum_crypto::params::headroom::skellam_tail_is_heavier;
 use veilsum_crypto::params::{ParamsError, RosterParams, RoundParams, Windows};
 use veilsum_crypto::privacy::accountant::{RdpCurve, RoundingBounds};
 use veilsum_crypto::privacy::budget::Budget;
@@ -220,6 +221,11 @@ impl Task {
         params.cohort_min = file.cohort_min.unwrap_or(by_default.max(2));
         params.check()?;
         params.ring_bits = params.ring_bits_needed()?;
+        let sums = (params.roster_min..=params.roster_max).map(|n| Ok(u64::from(n) * params.share_variance(n)?));
+        let least = sums.collect::<Result<Vec<_>, ParamsError>>()?.into_iter().min().unwrap_or(0);
+        if skellam_tail_is_heavier(params.wrap_bits, least) {
+            params.ring_bits = RingBits::new((params.ring_bits.get() + 1).min(64)).map_err(|_| ParamsError::NoRing)?;
+        }
         for n in params.roster_min..=params.roster_max {
             let roster = RosterParams::derive(n, &params)?;
             // The exact sampler's reach, crypto::privacy::skellam.

@@ -648,16 +648,24 @@ impl Gate {
 /// HTTP that remembers what was sent, and can end its client's task at one await.
 pub struct Line {
     inner: HttpTransport,
-    /// Where it ends.
-    pub fate: Option<Fate>,
-    /// Where it waits.
-    pub gate: Option<Gate>,
+    fate: Option<Fate>,
+    gate: Option<Gate>,
     sent: Mutex<Vec<(String, Vec<u8>)>>,
     is_over: AtomicBool,
     lost: Notify,
 }
 
 impl Line {
+    /// The same, ending its client's task there.
+    pub fn ending_at(self, fate: Fate) -> Self {
+        Self { fate: Some(fate), ..self }
+    }
+
+    /// The same, with one phase's messages behind a gate.
+    pub fn behind(self, gate: &Gate) -> Self {
+        Self { gate: Some(gate.clone()), ..self }
+    }
+
     /// Every body that was to be sent in a phase, in order, repetitions included.
     pub fn sent(&self, phase: &str) -> Vec<Vec<u8>> {
         let sent = self.sent.lock().expect("no panic");

@@ -33,7 +33,7 @@ async fn the_aggregator_restarts_in(phase: (&'static str, PhaseKind, usize), end
     let round = world.round(1).await;
     let gate = Gate::letting(admitted, name);
     let running: Vec<Running> =
-        (0..5).map(|number| world.send(number, Line { gate: Some(gate.clone()), ..world.line() })).collect();
+        (0..5).map(|number| world.send(number, world.line().behind(&gate))).collect();
     world.reached(round, kind).await;
     let waiting = async {
         while world.admitted(round).await < admitted as u32 {
@@ -104,12 +104,9 @@ async fn a_client_restarts_at(phase: &'static str, moment: Moment) {
     // Confirmations of a quorum close their phase: the others wait there until the client is back.
     let gate = Gate::letting(0, if phase == "confirm" { "confirm" } else { "nowhere" });
     let others: Vec<Running> =
-        (0..3).map(|number| world.send(number, Line { gate: Some(gate.clone()), ..world.line() })).collect();
-    let first = world.send(3, Line { fate: Some(Fate { phase, moment }), ..world.line() });
+        (0..3).map(|number| world.send(number, world.line().behind(&gate))).collect();
+    let first = world.send(3, world.line().ending_at(Fate { phase, moment }));
     let before = first.line.clone();
-    if phase == "confirm" && moment == Moment::AfterSending {
-        gate.open(); // outside the agreement set it asks for the confirmations of others at once, and they come from here
-    }
     assert!(matches!(first.end().await, Ending::Lost), "{phase} {moment:?}");
     gate.open();
     let second = world.send(3, world.line());
@@ -156,14 +153,15 @@ async fn a_client_that_lost_its_state_cannot_upload_a_second_time() {
     let round = world.round(1).await;
     let gate = Gate::letting(0, "mask");
     let others: Vec<Running> =
-        (0..3).map(|number| world.send(number, Line { gate: Some(gate.clone()), ..world.line() })).collect();
+        (0..3).map(|number| world.send(number, world.line().behind(&gate))).collect();
     let fate = Fate { phase: "mask", moment: Moment::AfterSending };
-    let first = world.send(3, Line { fate: Some(fate), ..world.line() });
+    let first = world.send(3, world.line().ending_at(fate));
     let uploaded = first.line.clone();
     assert!(matches!(first.end().await, Ending::Lost));
 
     // The device is reset: it would take part anew, with new keys, and is refused.
-    std::fs::remove_file(&world.clients[3].state).expect("it was written");
+    let (state, backup) = (&world.clients[3].state, world.folder.path().join("backup"));
+    std::fs::rename(state, &backup).expect("it was written");
     let Ending::Failed(error) = world.send(3, world.line()).end().await else { panic!("it took part twice") };
     let ParticipantError::Refused { status, rule, .. } = &error else { panic!("{error}") };
     assert_eq!((*status, rule.as_deref()), (409, Some("R-03")), "{error}");
@@ -217,7 +215,7 @@ async fn two_replicas_on_one_database_serve_one_round() {
 async fn a_second_process_with_the_same_state_file_is_refused() {
     let world = World::new(Shape::patient(3)).await;
     let gate = Gate::letting(0, "share");
-    let first = world.send(0, Line { gate: Some(gate.clone()), ..world.line() });
+    let first = world.send(0, world.line().behind(&gate));
     let sent = || first.line.sent("advertise").len();
     let advertised = async {
         while sent() == 0 {

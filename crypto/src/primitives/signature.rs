@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use super::codec::{DecodeError, Reader};
-use super::labels::{Label, VERSION};
+use super::labels::{self, Label, VERSION};
 use crate::ids::{Digest, Party};
 
 /// A long-term signing key: of a client, the aggregator or the authority. Wiped when dropped.
@@ -232,14 +232,16 @@ impl Signed {
         self.statement.root()
     }
 
-    /// Two statements of one sender, kind and place that differ: evidence against the sender.
+    /// Whether two statements, both validly signed, are evidence against their one sender. §4.2
     pub fn contradicts(&self, other: &Signed) -> bool {
         let (a, b) = (&self.statement, &other.statement);
-        a.label == b.label
-            && a.context == b.context
-            && a.previous == b.previous
-            && a.sender == b.sender
-            && a.root() != b.root()
+        let one_of_two = match a.label {
+            labels::CERTIFICATE | labels::REVOCATION | labels::READ => false, // many may stand side by side
+            labels::CONFIRM => true,                                        // one a round, whatever list it names
+            labels::HEADER => a.body.get(2..26) == b.body.get(2..26),       // task and counter
+            _ => a.previous == b.previous,
+        };
+        one_of_two && a.label == b.label && a.context == b.context && a.sender == b.sender && a.root() != b.root()
     }
 
     /// the one predicate by which a signature holds: strict verification of RFC 8032 without cofactor,

@@ -12,7 +12,7 @@ use veilsum_crypto::params::{ParamsError, RosterParams};
 use veilsum_crypto::primitives::codec::{DecodeError, write_prefixed};
 use veilsum_crypto::primitives::labels;
 use veilsum_crypto::primitives::merkle::{self, TreeHead};
-use veilsum_crypto::primitives::signature::Signed;
+use veilsum_crypto::primitives::signature::{Signed, Statement};
 use veilsum_crypto::rules::{CertificateError, Rejection, ServerMisbehaved};
 use veilsum_crypto::server::*;
 use veilsum_crypto::testing::*;
@@ -93,6 +93,52 @@ fn r02_an_authority_that_is_not_pinned_stops_the_client() {
     let world = World::new(small_params(12, 8));
     let step = judge(&world, world.enrolled(0), |header| header.authority_key = world.aggregator.public());
     assert_eq!(stopped(step), ServerMisbehaved::NotPinned { what: "authority" });
+}
+
+/// a second roster of one round is evidence against its signer, and so are two headers under one counter and two
+/// confirmations in one round; what may be said twice is none.
+#[test]
+fn r02_two_statements_that_contradict_each_other_are_evidence() {
+    let world = World::new(small_params(12, 8));
+    let chain = world.facts.chain;
+    let by_aggregator = |statement: Statement| statement.sign(&world.aggregator);
+    let roster = |body: u8| by_aggregator(chain.from_aggregator(chain.context).statement(labels::ROSTER, vec![body]));
+    assert!(roster(1).contradicts(&roster(2)));
+    assert!(!roster(1).contradicts(&roster(1)), "the same again");
+
+    let header =
+        |counter, opened_at| by_aggregator(Header { counter, opened_at, ..world.facts.header.clone() }.statement());
+    assert!(header(1, NOON).contradicts(&header(1, NOON.plus_ms(1))));
+    assert!(!header(1, NOON).contradicts(&header(2, NOON)), "the next round");
+
+    let member = &world.members[0];
+    let confirms = |list: u8| {
+        let signed = Confirmation::sign(&chain, Digest([list; 32]), member.client(), &member.identity).encode();
+        Signed::decode(&signed, labels::CONFIRM).expect("as signed")
+    };
+    assert!(confirms(1).contradicts(&confirms(2)), "two survivor lists in one round");
+    let reads = |path: &str| {
+        let signed = ReadPermit::sign(path, &chain, member.client(), &member.identity).encode();
+        Signed::decode(&signed, labels::READ).expect("as signed")
+    };
+    assert!(!reads("/roster").contradicts(&reads("/core")), "a client reads more than one path");
+}
+
+/// numbers that no honest header holds.
+#[test]
+fn r02_a_malformed_header_stops_the_client() {
+    let world = World::new(small_params(12, 8));
+    let field = |change: fn(&mut Header)| match stopped(judge(&world, world.enrolled(0), change)) {
+        ServerMisbehaved::Params(ParamsError::Range { field, .. }) => field,
+        other => panic!("{other}"),
+    };
+    assert_eq!(field(|header| header.params.windows.0[3] = 0), "window");
+    assert_eq!(field(|header| header.params.scale = 2_f64.powi(31)), "clip_norm times scale (rounded up)");
+    assert_eq!(field(|header| header.params.wrap_bits = 0), "wrap_bits");
+    assert_eq!(field(|header| header.params.max_squared_norm = 0), "max_squared_norm");
+    assert_eq!(field(|header| header.params.roster_max = 16_385), "roster_max");
+    let one_of_weight = |header: &mut Header| (header.params.vector_len, header.params.weight_max) = (1, 5);
+    assert_eq!(field(one_of_weight), "vector_len with a weight");
 }
 
 /// with t <= k/2 the ring splits in two halves that both open.
@@ -513,6 +559,19 @@ fn r36_an_older_or_another_list_stops_the_client() {
     let header = world.header();
     let step = world.enrolled(0).advertise(TASK, &header, &evidence, now(), &mut os_rng());
     let said = "the revocation list is not the one that the header names";
+    assert_eq!(stopped(step), ServerMisbehaved::Revocation(said));
+}
+
+/// the authority signs one list a number; two are a fork, and the client keeps to the one it saw.
+#[test]
+fn r36_another_list_under_a_number_it_saw_stops_the_client() {
+    let (world, evidence) = with_revocations(3, &[client_id(7)]);
+    let seen = after_round_one(&world, &evidence, |_| {});
+    let list = RevocationList::issue(3, BTreeMap::new(), &world.authority);
+    let header = Header { counter: 2, revocation_digest: list.digest(), ..world.facts.header.clone() };
+    let evidence = HeaderEvidence { revocations: list.encode(), ..HeaderEvidence::default() };
+    let step = seen.advertise(TASK, &world.signed(header.statement()), &evidence, now(), &mut os_rng());
+    let said = "the header names another revocation list under a number this client saw";
     assert_eq!(stopped(step), ServerMisbehaved::Revocation(said));
 }
 

@@ -364,7 +364,7 @@ impl LocalWork for InTurn {
 
 /// How a client's task ended.
 enum Ended {
-    Outcome(RoundOutcome),
+    Outcome(Box<RoundOutcome>),
     Lost,
     Failed(anyhow::Error),
 }
@@ -399,7 +399,7 @@ async fn take_part(kit: Kit, transport: Arc<Lossy>) -> Ended {
     tokio::select! {
         () = gone.lost.notified() => Ended::Lost,
         outcome = played => match outcome {
-            Ok(outcome) => Ended::Outcome(outcome),
+            Ok(outcome) => Ended::Outcome(Box::new(outcome)),
             Err::<_, veilsum_client::ParticipantError>(error) => Ended::Failed(error.into()),
         },
     }
