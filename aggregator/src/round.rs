@@ -11,7 +11,7 @@ use tokio::sync::{Notify, watch as signal};
 use veilsum_crypto::ids::{ClientId, Digest, LeafIndex, RoundId, TaskId, Timestamp};
 use veilsum_crypto::messages::{Header, RevocationList};
 use veilsum_crypto::primitives::labels;
-use veilsum_crypto::primitives::signature::{IdentityPublicKey, IdentitySecretKey, Statement};
+use veilsum_crypto::primitives::signature::{IdentityPublicKey, IdentitySecretKey, Signed, Statement};
 use veilsum_crypto::rules::{Abandonment, Rejection};
 use veilsum_crypto::server::{self, Admitted, Phase, PhaseKind, RoundFacts, StatementKind};
 use veilsum_crypto::transparency::checkpoint::CheckpointKey;
@@ -150,12 +150,20 @@ pub struct Rounds<S> {
     tasks: Mutex<BTreeMap<TaskId, Arc<Task>>>,
     views: Mutex<BTreeMap<RoundId, Arc<View>>>,
     signed: Mutex<SignedStatements>,
+    newest: Mutex<BTreeMap<TaskId, Newest>>,
     queues: admission::Queues,
     /// Wakes the watch loop: something was admitted.
     nudge: Notify,
     /// Wakes long polls: something was committed.
     commits: signal::Sender<u64>,
     draining: signal::Sender<bool>,
+}
+
+/// A task's newest header, signed, as of one commit.
+#[derive(Clone)]
+struct Newest {
+    generation: u64,
+    header: Option<Arc<Vec<u8>>>,
 }
 
 /// Statements as served.
@@ -174,6 +182,7 @@ impl<S: Store> Rounds<S> {
             tasks: Mutex::default(),
             views: Mutex::default(),
             signed: Mutex::default(),
+            newest: Mutex::default(),
             queues: admission::Queues::default(),
             nudge: Notify::new(),
             commits: signal::Sender::new(0),
@@ -207,6 +216,21 @@ impl<S: Store> Rounds<S> {
         let mut draining = self.draining.subscribe();
         // An error means that the sender is gone, and the service with it.
         let _ = draining.wait_for(|draining| *draining).await;
+    }
+
+    /// What can be said of a message before its body is read: the phase is open, and its sender takes part.
+    pub async fn expects(&self, round: RoundId, addressed: PhaseKind, client: ClientId) -> Result<Arc<View>, RoundError> {
+        let mut view = self.view(round).await?;
+        if view.phase.kind() < addressed && view.gone().is_none() {
+            view = self.reload(round).await?;
+            if view.phase.kind() < addressed {
+                return Err(Rejection::PhaseNotOpen.into());
+            }
+        }
+        if let Some(assembly) = view.phase.assembly().filter(|_| addressed != PhaseKind::Advertising) {
+            assembly.find(client)?;
+        }
+        Ok(view)
     }
 
     /// §8.1: judges a message, writes it down, then answers. A lost reply and a retry on another replica are one case.
@@ -345,8 +369,8 @@ impl<S: Store> Rounds<S> {
         let end = tokio::time::Instant::now() + wait;
         loop {
             commits.mark_unchanged();
-            if let Some((_, header)) = self.store.newest_header(task, after).await? {
-                return Ok(Some(self.sign(&header, StatementKind::Header)?));
+            if let Some(header) = self.newest(task, after).await? {
+                return Ok(Some(header.to_vec()));
             }
             tokio::select! {
                 () = tokio::time::sleep_until(end) => return Ok(None),
@@ -354,6 +378,26 @@ impl<S: Store> Rounds<S> {
                 _ = commits.changed() => {}
             }
         }
+    }
+
+    /// The newest signed header of a task, if its counter is above `after`: one query a commit, however many wait for it.
+    async fn newest(&self, task: TaskId, after: u64) -> Result<Option<Arc<Vec<u8>>>, RoundError> {
+        let generation = *self.commits.borrow();
+        let cached = self.newest.lock().expect("no panic holds this lock").get(&task).cloned();
+        let newest = match cached.filter(|newest| newest.generation == generation) {
+            Some(newest) => newest,
+            None => {
+                let found = self.store.newest_header(task, 0).await?;
+                let header = found.map(|(_, bytes)| self.sign(&bytes, StatementKind::Header).map(Arc::new)).transpose()?;
+                let newest = Newest { generation, header };
+                self.newest.lock().expect("no panic holds this lock").insert(task, newest.clone());
+                newest
+            }
+        };
+        let Some(header) = newest.header else { return Ok(None) };
+        let signed = Signed::decode(&header, labels::HEADER).and_then(|signed| Header::from_statement(signed.statement()));
+        let counter = signed.map_err(|error| StoreError::Damaged(error.to_string()))?.counter;
+        Ok((counter > after).then_some(header))
     }
 
     /// A statement as served. R-30: only what was fixed and read back is signed; Ed25519 is deterministic, so every replica
@@ -366,7 +410,10 @@ impl<S: Store> Rounds<S> {
         let mut served = self.sign(&bytes, kind)?;
         served.extend_from_slice(&attachment);
         let served = Arc::new(served);
-        self.signed.lock().expect("no panic holds this lock").insert((round, kind), served.clone());
+        // Kept as long as the round's view is, and no longer.
+        if self.views.lock().expect("no panic holds this lock").contains_key(&round) {
+            self.signed.lock().expect("no panic holds this lock").insert((round, kind), served.clone());
+        }
         Ok(served)
     }
 

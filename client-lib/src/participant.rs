@@ -186,6 +186,17 @@ pub enum ParticipantError {
         "the state file names another round than the join file's aggregator has: {0}; restore the join file that belongs to it"
     )]
     OtherAggregator(ServerMisbehaved),
+    /// The round under way is of another task.
+    #[error(
+        "a round of task {found} is under way in the state file, the join file is for task {expected}; finish that round \
+         with its own join file first"
+    )]
+    OtherTask {
+        /// In the state file.
+        found: TaskId,
+        /// In the join file.
+        expected: TaskId,
+    },
     /// The transport, for good.
     #[error(transparent)]
     Transport(TransportError),
@@ -365,6 +376,9 @@ impl<T: Transport> Participant<T> {
             Resumed::Enrolled(_) => None,
             _ => Some(Round::from_notes(notes, aggregator).map_err(ParticipantError::OtherAggregator)?),
         };
+        if let Some(found) = round.as_ref().map(|round| round.header.task).filter(|found| *found != self.task) {
+            return Err(ParticipantError::OtherTask { found, expected: self.task });
+        }
         let mut play = Play {
             of: &*self,
             session,
@@ -469,6 +483,14 @@ macro_rules! persisted {
     }};
 }
 
+/// A step of a round, or the round is given up.
+async fn in_time<R>(patience: Duration, step: impl Future<Output = Result<R, Halt>>) -> Result<R, Halt> {
+    match tokio::time::timeout(patience, step).await {
+        Ok(done) => done,
+        Err(_) => Err(Halt::Over { reason: format!("no-answer: the aggregator said nothing for {} s", patience.as_secs()) }),
+    }
+}
+
 /// One call that plays one round.
 struct Play<'a, T, W: ?Sized> {
     of: &'a Participant<T>,
@@ -543,6 +565,8 @@ impl<T: Transport, W: LocalWork + ?Sized> Play<'_, T, W> {
         let (bytes, notes) = (round.notes.header.clone(), round.notes.clone());
         self.round = Some(round);
 
+        // Judged before anything that it names is fetched.
+        self.of.member.policy.permits(&header, task)?;
         let mut evidence = HeaderEvidence::default();
         if header.revocation_number != 0 {
             let path = format!("/v1/revocations/{}", header.revocation_digest);
@@ -631,10 +655,18 @@ impl<T: Transport, W: LocalWork + ?Sized> Play<'_, T, W> {
     }
 
     /// §5.5. One update, with noise that was drawn before the data were looked at, under the core.
-    async fn mask(&mut self, mut ready: ReadyToMask) -> Result<Resumed, Halt> {
+    async fn mask(&mut self, ready: ReadyToMask) -> Result<Resumed, Halt> {
         self.enter(Phase::Mask);
         let limit = self.round().bitmap_bytes(197);
         let core = self.fetch_in_round("core", "core", limit).await?;
+        let (served, notes) = (core.clone(), self.round().notes.clone());
+        let mut ready = self
+            .step(notes, move |pen| {
+                // R-02, R-03, R-16: the first valid core counts, and after it nothing is opened.
+                let (ready, _) = ready.pin(&served)?.persist(pen.key(), &mut os_rng(), |sealed| pen.write(sealed))?;
+                Ok(ready)
+            })
+            .await?;
         let mut openings = Vec::new();
         if ready.has_complained() {
             openings = self.fetch_own_list("openings", List::openings).await?;
@@ -747,14 +779,23 @@ impl<T: Transport, W: LocalWork + ?Sized> Play<'_, T, W> {
     async fn put(&mut self, phase: Phase, message: Vec<u8>) -> Result<Delivery, Halt> {
         self.phase = phase;
         let path = self.round().path_of(phase.as_str(), self.of.client());
-        self.of.line.put(&path, phase, message).await
+        in_time(self.patience(), self.of.line.put(&path, phase, message)).await
     }
 
     /// Reads something public and remembers it as evidence for this phase.
     async fn fetch(&mut self, name: &'static str, path: &str, limit_bytes: usize) -> Result<Arc<Vec<u8>>, Halt> {
-        let body = Arc::new(self.of.line.get(path, None, limit_bytes).await?);
+        let body = Arc::new(in_time(self.patience(), self.of.line.get(path, None, limit_bytes)).await?);
         self.shown.push((name, body.clone()));
         Ok(body)
+    }
+
+    /// How long one step of this round is waited for: ten windows of the largest roster (§7.1), and a minute for retries. An
+    /// aggregator that falls silent must not hold a client for ever.
+    fn patience(&self) -> Duration {
+        let params = &self.round().header.params;
+        let window_ms = params.windows.0.iter().copied().max().map_or(0, u64::from);
+        let n = u64::from(params.roster_max);
+        Duration::from_millis(10 * (window_ms + n * n / 4)) + Duration::from_secs(60)
     }
 
     /// Reads something that only members may read. R-35
@@ -766,7 +807,8 @@ impl<T: Transport, W: LocalWork + ?Sized> Play<'_, T, W> {
     ) -> Result<Arc<Vec<u8>>, Halt> {
         let path = self.round().path(what);
         let permit = self.round().permit(&path, &self.of.member);
-        let body = Arc::new(self.of.line.get(&path, Some(&permit), limit_bytes).await?);
+        let body = in_time(self.patience(), self.of.line.get(&path, Some(&permit), limit_bytes)).await?;
+        let body = Arc::new(body);
         self.shown.push((name, body.clone()));
         Ok(body)
     }

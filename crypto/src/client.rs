@@ -119,6 +119,12 @@ impl RoundView {
         self.peers.get(&leaf).expect("neighbours and agreement set were verified with the roster")
     }
 
+    /// Core and survivor statements, written beside it, included.
+    pub fn bytes_max(&self) -> usize {
+        let (n, peers) = (self.roster.members().len(), self.peers.len());
+        self.memory.bytes_max() + 4_096 + 52 * n + 160 * (peers + 1)
+    }
+
     pub fn write(&self, out: &mut Vec<u8>) {
         use crate::primitives::codec::write_prefixed;
         self.memory.write(out);

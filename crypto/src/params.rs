@@ -205,6 +205,7 @@ impl RoundParams {
         range("clip_norm (rounded up)", libm::ceil(self.clip_norm) as u64, 1..=1 << 52, "above 0 and at most 2^52")?;
         range("scale (rounded up)", libm::ceil(self.scale) as u64, 1..=1 << 52, "above 0 and at most 2^52")?;
         range("dp_delta (rounded up)", libm::ceil(self.dp_delta) as u64, 1..=1, "above 0 and below 1")?;
+        range("dp_delta (rounded down)", self.dp_delta as u64, 0..=0, "above 0 and below 1")?;
         range("max_squared_norm", self.max_squared_norm, 1..=1 << 62, "1 to 2^62")?;
         range("total_variance", self.total_variance, 0..=1 << 52, "at most 2^52")?;
         range(
@@ -221,6 +222,10 @@ impl RoundParams {
         )?;
         for window_ms in self.windows.0 {
             range("window", window_ms.into(), 1..=u32::MAX.into(), "at least 1 ms")?;
+        }
+        for n in self.roster_min..=self.roster_max {
+            // The reach of the exact sampler, crate::privacy::skellam.
+            range("share variance", self.share_variance(n)?, 0..=1 << 32, "at most 2^32")?;
         }
         let needed = self.ring_bits_needed()?;
         if needed > self.ring_bits {

@@ -396,6 +396,9 @@ pub enum ServerMisbehaved {
         /// Which.
         leaf: u32,
     },
+    /// A second core under one roster.
+    #[error("R-02: another core than the one this client wrote down")]
+    SecondCore,
     /// A second roster under one counter, or one that was not written down.
     #[error("R-02: another roster than the one this client wrote down")]
     SecondRoster,
@@ -418,7 +421,11 @@ impl ServerMisbehaved {
         Rule(match self {
             Self::Decode(_) => 37,
             Self::Signature { .. } | Self::OutOfChain { .. } => 1,
-            Self::NotPinned { .. } | Self::SecondRoster | Self::Counter { .. } | Self::BelowPolicy { .. } => 2,
+            Self::NotPinned { .. }
+            | Self::SecondCore
+            | Self::SecondRoster
+            | Self::Counter { .. }
+            | Self::BelowPolicy { .. } => 2,
             Self::Params(_) => 14,
             Self::ClockApart { .. } | Self::OwnLeaf | Self::Leaf { .. } | Self::Member { .. } => 6,
             Self::LogRewritten { .. } => 33,

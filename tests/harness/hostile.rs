@@ -216,6 +216,7 @@ impl Hand {
         let roster = self.read("roster").await;
         let Some(Resumed::AwaitingRoster(phase, _)) = self.stage.take() else { panic!("it did not advertise") };
         let evidence = phase.examine(&roster, now(), &mut os_rng()).expect("an honest roster");
+        let (phase, _) = turned(phase.pin(&evidence));
         let wanted: Vec<LeafIndex> = evidence.wanted().iter().copied().collect();
         let list: Vec<String> = wanted.iter().map(|leaf| leaf.0.to_string()).collect();
         let body = self.read(&format!("leaves?i={}", list.join(","))).await;
@@ -347,6 +348,7 @@ macro_rules! persist {
 }
 persist! {
     veilsum_crypto::client::AwaitingRoster, KeyAdvertisement;
+    veilsum_crypto::client::AwaitingRoster, veilsum_crypto::client::saved::Nothing;
     veilsum_crypto::client::AwaitingMail, SealedShares;
     veilsum_crypto::client::ReadyToMask, Acknowledgement;
     veilsum_crypto::client::ReadyToMask, Opening;

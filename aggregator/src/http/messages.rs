@@ -17,7 +17,7 @@ pub async fn put<S: Store>(
     body: Body,
 ) -> Result<StatusCode, Problem> {
     let (round, phase, client) = (wire::round(&round)?, wire::phase(&phase)?, wire::client(&client)?);
-    let view = app.rounds.view(round).await?;
+    let view = app.rounds.expects(round, phase, client).await?;
     if headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
         let detail = "send the body as it is: content encodings other than identity are refused";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, None, detail));

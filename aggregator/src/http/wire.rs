@@ -8,7 +8,7 @@ use veilsum_crypto::messages::{KeyAdvertisement, ReadPermit};
 use veilsum_crypto::server::PhaseKind;
 
 use super::{Problem, WAIT_MAX};
-use crate::round::{RoundError, Rounds, View};
+use crate::round::{Gone, RoundError, Rounds, View};
 use crate::store::Store;
 
 /// Digits of a signed read at most.
@@ -103,6 +103,7 @@ pub async fn reader<S: Store>(
     let reader = permit.reader();
     let key = match view.phase.assembly() {
         Some(assembly) => assembly.find(reader).ok().map(|(_, member)| member.identity),
+        None if view.gone().is_some() => return Err(RoundError::Gone(view.gone().unwrap_or(Gone::Erased))),
         // Before the roster is fixed: whose advert is admitted.
         None => rounds
             .bodies(view.round, PhaseKind::Advertising, Some(&[reader]))

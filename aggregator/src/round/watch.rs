@@ -15,7 +15,7 @@ use veilsum_crypto::privacy::budget::Ledger;
 use veilsum_crypto::server::{self, Effect, Phase, PhaseKind, StatementKind};
 
 use super::{RoundError, Rounds, View, learn};
-use crate::store::{Committed, NewRound, Standing, Store, TaskRow, Version};
+use crate::store::{Committed, NewRound, Standing, Store, StoreError, TaskRow, Version};
 use crate::task::Task;
 
 /// How often a replica looks, where nothing wakes it.
@@ -47,21 +47,32 @@ impl<S: Store> Rounds<S> {
             *known = now;
         }
         for stand in &standing {
-            let view = self.view(stand.round).await?;
-            if view.version != stand.version {
-                continue; // moved on since the query; the next tick sees it
-            }
-            let invited = self.invited(stand).await?;
-            let has_enough = view.phase.enough(invited).is_some_and(|enough| stand.clients >= enough);
-            if has_enough || self.due(&view, stand) <= self.clock.now() {
-                self.advance(&view).await?;
+            // One round that cannot be advanced must not hold up the others.
+            if let Err(error) = self.look_at(stand).await {
+                tracing::error!(round = %stand.round, %error, "a round could not be advanced; the next tick tries again");
             }
         }
         let busy: BTreeSet<_> = standing.iter().map(|stand| stand.task).collect();
         for row in self.store.tasks().await? {
             if !row.open && !busy.contains(&row.task) {
-                self.open_next(&row).await?;
+                if let Err(error) = self.open_next(&row).await {
+                    tracing::error!(task = %row.task, %error, "no round could be opened; the next tick tries again");
+                }
             }
+        }
+        Ok(())
+    }
+
+    /// Closes a round's phase if it is due or has enough.
+    async fn look_at(self: &Arc<Self>, stand: &Standing) -> Result<(), RoundError> {
+        let view = self.view(stand.round).await?;
+        if view.version != stand.version {
+            return Ok(()); // moved on since the query; the next tick sees it
+        }
+        let invited = self.invited(stand).await?;
+        let has_enough = view.phase.enough(invited).is_some_and(|enough| stand.clients >= enough);
+        if has_enough || self.due(&view, stand) <= self.clock.now() {
+            self.advance(&view).await?;
         }
         Ok(())
     }
@@ -201,8 +212,13 @@ impl<S: Store> Rounds<S> {
         let Some(charge) = &task.charge else { return Ok(true) };
         let mut ledger = Ledger::default();
         for entry in self.store.ledger(row.task).await? {
-            if let Some(curve) = charge_from_bytes(&entry.charge) {
-                ledger.charge((row.task.0, entry.counter), curve);
+            match charge_from_bytes(&entry.charge) {
+                Some(curve) => ledger.charge((row.task.0, entry.counter), curve),
+                None if entry.charge.is_empty() => {} // a round without noise
+                None => {
+                    let what = format!("the charge of round {} of task {}", entry.counter, row.task);
+                    return Err(StoreError::Damaged(what).into());
+                }
             }
         }
         match ledger.can_open(charge, task.budget) {

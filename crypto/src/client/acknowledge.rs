@@ -5,14 +5,16 @@
 use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 
 use super::advertise::{RoundSecrets, read_scalar, write_scalar};
-use super::saved::{Saved, Turn};
+use super::saved::{Nothing, Saved, Turn};
 use super::share::{aad, mail_edge, share_pair};
-use super::{Membership, Memory, RoundView};
+use super::{Membership, Memory, RoundView, chained};
 use crate::ids::{Digest, LeafIndex};
+use crate::messages::acknowledgement::shares_digest;
 use crate::messages::opening::SharePair;
-use crate::messages::{Acknowledgement, Edge, EdgeReport, MailItem, Opening};
+use crate::messages::{Acknowledgement, CoreSet, Edge, EdgeReport, MailItem, Opening};
 use crate::primitives::agreement::{MaskingSecretKey, Point, SelfMaskSecret};
 use crate::primitives::codec::{DecodeError, Reader};
+use crate::primitives::labels;
 use crate::rules::ServerMisbehaved;
 
 /// Has dealt; waits for what others dealt.
@@ -36,9 +38,9 @@ impl AwaitingMail {
     /// §5.3: judges every edge. Mail that is missing, altered or badly signed is never a complaint.
     pub fn acknowledge(self, mailbox: &[Vec<u8>]) -> Result<Turn<ReadyToMask, Acknowledgement>, ServerMisbehaved> {
         let Self { view, secrets, dealt, hashes } = self;
-        let mut mail: BTreeMap<LeafIndex, Edge> = BTreeMap::new();
+        let mut mail: BTreeMap<LeafIndex, MailItem> = BTreeMap::new();
         for item in mailbox.iter().filter_map(|bytes| MailItem::decode(bytes, view.params.degree).ok()) {
-            if is_genuine(&view, &item) && mail.insert(item.dealer, item.edge).is_some() {
+            if is_genuine(&view, &item) && mail.insert(item.dealer, item).is_some() {
                 return Err(ServerMisbehaved::Mailbox);
             }
         }
@@ -48,7 +50,7 @@ impl AwaitingMail {
         for dealer in &view.neighbours {
             let report = match mail.get(dealer) {
                 None => EdgeReport::Missing,
-                Some(edge) => match open_mail(&view, &secrets, *dealer, edge) {
+                Some(MailItem { edge, .. }) => match open_mail(&view, &secrets, *dealer, edge) {
                     Mail::Good(pair) => {
                         held.insert(*dealer, pair);
                         EdgeReport::Good
@@ -66,11 +68,19 @@ impl AwaitingMail {
         if found > allowed {
             return Err(ServerMisbehaved::TooManyBadEdges { found, allowed });
         }
-        let message = Acknowledgement::sign(reports, &view.chain, view.roster_root, view.client(), view.identity());
+        let roots = view.neighbours.iter().filter_map(|dealer| mail.get(dealer)).map(|item| item.signed.root());
+        let message = Acknowledgement::sign(
+            shares_digest(roots),
+            reports,
+            &view.chain,
+            view.roster_root,
+            view.client(),
+            view.identity(),
+        );
         let RoundSecrets { masking, self_mask, channel } = secrets;
         drop(channel); // nothing more will be opened with it
         Ok(Turn::new(
-            ReadyToMask { view, masking, self_mask, dealt, hashes, held, complained, has_opened: false },
+            ReadyToMask { view, masking, self_mask, dealt, hashes, held, complained, has_opened: false, pinned: None },
             message,
         ))
     }
@@ -120,6 +130,8 @@ pub struct ReadyToMask {
     complained: BTreeMap<LeafIndex, (Point, Point)>,
     /// The journal's slot for an opening is written.
     has_opened: bool,
+    /// The root of the first valid core, written down before anything is done with it.
+    pinned: Option<Digest>,
 }
 
 /// What came of a look at the complaints.
@@ -136,8 +148,8 @@ impl ReadyToMask {
     /// §5.4, R-16: opens an edge only to a neighbour whose whole signed acknowledgement, over this client's own roster, names
     /// the hash of that very edge; at most 2t - k - 1 edges, once. More stops this client.
     pub fn open(mut self, complaints: &[Vec<u8>]) -> Result<Opened, ServerMisbehaved> {
-        if self.has_opened {
-            return Ok(Opened::Nothing(self));
+        if self.has_opened || self.pinned.is_some() {
+            return Ok(Opened::Nothing(self)); // one opening, and none once the core is held
         }
         let edges: BTreeMap<_, _> = complaints.iter().filter_map(|bytes| self.challenged(bytes)).collect();
         let (found, allowed) = (edges.len() as u32, self.view.params.openings_max());
@@ -181,6 +193,22 @@ impl ReadyToMask {
             if let Some(pair) = opening.edges().get(&view.me).filter(|pair| signed && matches(pair, points)) {
                 self.held.insert(dealer, pair.clone());
             }
+        }
+    }
+
+    /// §5.5 step 2: the core's slot of the journal: the first valid one counts. From here on nothing is opened.
+    pub fn pin(self, core: &[u8]) -> Result<Turn<ReadyToMask, Nothing>, ServerMisbehaved> {
+        let root = self.judge_core(core)?.root();
+        Ok(Turn::new(Self { pinned: Some(root), ..self }, Nothing))
+    }
+
+    /// The signed core, at its place in the chain, and not another than the one written down.
+    pub(super) fn judge_core(&self, core: &[u8]) -> Result<CoreSet, ServerMisbehaved> {
+        let statement = chained(core, labels::CORE, "core", &self.view, self.view.roster_root)?;
+        let core = CoreSet::from_statement(statement, self.view.params.n)?;
+        match self.pinned {
+            Some(root) if root != core.root() => Err(ServerMisbehaved::SecondCore),
+            _ => Ok(core),
         }
     }
 
@@ -239,6 +267,10 @@ pub(super) fn read_held(reader: &mut Reader<'_>) -> Result<BTreeMap<LeafIndex, S
 impl Saved for AwaitingMail {
     const TAG: u8 = 2;
 
+    fn bytes_max(&self) -> usize {
+        self.view.bytes_max() + 96 * (self.dealt.len() + 1)
+    }
+
     fn write(&self, out: &mut Vec<u8>) {
         self.view.write(out);
         self.secrets.write(out);
@@ -256,6 +288,10 @@ impl Saved for AwaitingMail {
 impl Saved for ReadyToMask {
     const TAG: u8 = 3;
 
+    fn bytes_max(&self) -> usize {
+        self.view.bytes_max() + 96 * (self.dealt.len() + 2) + 72 * (self.held.len() + self.complained.len() + 2)
+    }
+
     fn write(&self, out: &mut Vec<u8>) {
         self.view.write(out);
         write_scalar(out, &self.masking.to_scalar());
@@ -269,6 +305,7 @@ impl Saved for ReadyToMask {
             out.extend(self_mask.as_bytes());
         }
         out.push(u8::from(self.has_opened));
+        out.extend(self.pinned.unwrap_or(Digest::NONE).0);
     }
 
     fn read(reader: &mut Reader<'_>, member: &Arc<Membership>) -> Result<Self, DecodeError> {
@@ -284,6 +321,7 @@ impl Saved for ReadyToMask {
                 .insert(dealer, (Point::from_bytes(reader.array("P_s")?)?, Point::from_bytes(reader.array("P_b")?)?));
         }
         let has_opened = reader.u8("has opened")? != 0;
-        Ok(Self { view, masking, self_mask, dealt, hashes, held, complained, has_opened })
+        let pinned = Some(reader.digest("pinned core")?).filter(|root| *root != Digest::NONE);
+        Ok(Self { view, masking, self_mask, dealt, hashes, held, complained, has_opened, pinned })
     }
 }

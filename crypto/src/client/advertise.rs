@@ -24,6 +24,9 @@ use crate::rules::ServerMisbehaved;
 /// How far a counter may leap: one signed 2^64 - 1 would lock everybody out. R-02
 const COUNTER_LEAP_MAX: u64 = 1 << 20;
 
+/// How many entries a log can have grown by between two headers, or hold when a client first sees it. R-33
+const LOG_GROWTH_MAX: u64 = 1 << 32;
+
 /// Between rounds.
 #[derive(Debug)]
 pub struct Enrolled {
@@ -122,6 +125,12 @@ fn time_is_near(header: &Header, wall: Timestamp, allowed_s: u64) -> Result<(), 
 
 /// the log of the header extends the one this client saw.
 fn log_only_grew(header: &Header, seen: Option<TreeHead>, growth: &[Digest]) -> Result<(), ServerMisbehaved> {
+    // A log cannot have grown so far: one forged size, proved with invented hashes, would lock the client out of every
+    // honest header.
+    let last = seen.map_or(0, |seen| seen.size);
+    if header.log.size.saturating_sub(last) > LOG_GROWTH_MAX {
+        return Err(ServerMisbehaved::LogRewritten { last, found: header.log.size });
+    }
     match seen {
         Some(seen) if !extends(seen, header.log, growth) => {
             Err(ServerMisbehaved::LogRewritten { last: seen.size, found: header.log.size })
@@ -223,6 +232,10 @@ impl AwaitingRoster {
 impl Saved for Enrolled {
     const TAG: u8 = 0;
 
+    fn bytes_max(&self) -> usize {
+        self.memory.bytes_max()
+    }
+
     fn write(&self, out: &mut Vec<u8>) {
         self.memory.write(out);
     }
@@ -234,6 +247,10 @@ impl Saved for Enrolled {
 
 impl Saved for AwaitingRoster {
     const TAG: u8 = 1;
+
+    fn bytes_max(&self) -> usize {
+        self.memory.bytes_max() + 4_096 + self.revoked.encode().len()
+    }
 
     fn write(&self, out: &mut Vec<u8>) {
         self.memory.write(out);

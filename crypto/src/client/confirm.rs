@@ -101,6 +101,10 @@ pub(super) fn read_survivors(reader: &mut Reader<'_>, view: &RoundView) -> Resul
 impl Saved for ReadyToUnmask {
     const TAG: u8 = 5;
 
+    fn bytes_max(&self) -> usize {
+        self.view.bytes_max() + 72 * (self.held.len() + 1)
+    }
+
     fn write(&self, out: &mut Vec<u8>) {
         self.view.write(out);
         write_prefixed(out, &self.core.statement().encode());

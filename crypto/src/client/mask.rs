@@ -7,7 +7,7 @@ use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 use super::acknowledge::{ReadyToMask, read_held, write_held};
 use super::policy::{budget_covers, round_charge_of};
 use super::saved::{Saved, Turn};
-use super::{Membership, Memory, RoundView, chained};
+use super::{Membership, Memory, RoundView};
 use crate::ids::LeafIndex;
 use crate::math::ring::RingVector;
 use crate::messages::opening::SharePair;
@@ -37,9 +37,8 @@ impl ReadyToMask {
     /// }
     /// ```
     pub fn mask(self, core: &[u8], update: Noised) -> Result<Turn<AwaitingSurvivors, MaskedInput>, ServerMisbehaved> {
+        let core = self.judge_core(core)?;
         let Self { mut view, masking, self_mask, held, .. } = self;
-        let statement = chained(core, labels::CORE, "core", &view, view.roster_root)?;
-        let core = CoreSet::from_statement(statement, view.params.n)?;
         core_admits(&view, &core)?;
         if update.values().len() != view.header.params.vector_len as usize {
             return Err(ServerMisbehaved::VectorLen);
@@ -119,6 +118,10 @@ pub(super) fn read_core(reader: &mut Reader<'_>, view: &RoundView) -> Result<Cor
 
 impl Saved for AwaitingSurvivors {
     const TAG: u8 = 4;
+
+    fn bytes_max(&self) -> usize {
+        self.view.bytes_max() + 72 * (self.held.len() + 1)
+    }
 
     fn write(&self, out: &mut Vec<u8>) {
         self.view.write(out);

@@ -52,6 +52,10 @@ impl Memory {
         &self.ledger
     }
 
+    pub(crate) fn bytes_max(&self) -> usize {
+        256 + 24 * self.counters.len() + 56 * (self.logs.len() + self.revocations.len()) + self.ledger.encode().len()
+    }
+
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         out.extend((self.counters.len() as u32).to_le_bytes());
         for (task, counter) in &self.counters {

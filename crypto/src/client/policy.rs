@@ -127,7 +127,10 @@ impl Policy {
     }
 
     /// the header against every floor and pin.
-    pub(crate) fn permits(&self, header: &Header, task: TaskId) -> Result<(), ServerMisbehaved> {
+    ///
+    /// # Errors
+    /// [`ServerMisbehaved`] naming the first figure that does not hold.
+    pub fn permits(&self, header: &Header, task: TaskId) -> Result<(), ServerMisbehaved> {
         let pinned = |what, holds: bool| if holds { Ok(()) } else { Err(ServerMisbehaved::NotPinned { what }) };
         pinned("aggregator", header.aggregator_key == self.aggregator)?;
         pinned("authority", header.authority_key == self.authority)?;

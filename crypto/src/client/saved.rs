@@ -41,6 +41,8 @@ pub enum OpenError {
 /// What every phase knows how to do: be written down, and say which it is.
 pub(crate) trait Saved: Sized {
     const TAG: u8;
+    /// No fewer bytes than `write` will append.
+    fn bytes_max(&self) -> usize;
     fn write(&self, out: &mut Vec<u8>);
     fn read(reader: &mut Reader<'_>, member: &Arc<Membership>) -> Result<Self, DecodeError>;
 }
@@ -104,8 +106,10 @@ impl<Next: Saved, Sent: Outgoing> Turn<Next, Sent> {
 }
 
 fn seal<P: Saved>(key: &SavingKey, rng: &mut impl CryptoRng, phase: &P, message: &[u8]) -> Sealed {
-    let mut bytes = Zeroizing::new(Vec::new());
+    // Reserved at once: a buffer that grows leaves unwiped copies of secrets behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(phase.bytes_max()));
     phase.write(&mut bytes);
+    debug_assert!(bytes.len() <= phase.bytes_max());
     let mut plaintext = Zeroizing::new(Vec::with_capacity(bytes.len() + message.len() + 10));
     plaintext.extend([VERSION, P::TAG]);
     write_prefixed(&mut plaintext, &bytes);

@@ -70,6 +70,10 @@ impl AwaitingResult {
 impl Saved for AwaitingResult {
     const TAG: u8 = 6;
 
+    fn bytes_max(&self) -> usize {
+        self.view.bytes_max()
+    }
+
     fn write(&self, out: &mut Vec<u8>) {
         self.view.write(out);
         write_prefixed(out, &self.survivors.statement().encode());

@@ -3,6 +3,7 @@
 //! ```text
 //! statement (previous = roster root), body: for each of the k neighbours in ring order
 //!   u8 0 missing | 1 good | 2 complaint, edge_hash[32]
+//! then shares_digest[32]: SHA-256 over the roots of the share statements behind the entries 1 and 2, in ring order
 //! ```
 
 use alloc::vec::Vec;
@@ -32,11 +33,13 @@ pub enum EdgeReport {
 pub struct Acknowledgement {
     signed: Signed,
     reports: Vec<EdgeReport>,
+    shares: Digest,
 }
 
 impl Acknowledgement {
-    /// Signs the reports, which are in the holder's ring order.
+    /// Signs the reports, which are in the holder's ring order; `shares` is [`shares_digest`] of what they are about.
     pub fn sign(
+        shares: Digest,
         reports: Vec<EdgeReport>,
         chain: &Chain,
         roster: Digest,
@@ -54,7 +57,12 @@ impl Acknowledgement {
                 }
             }
         }
-        Self { signed: chain.from_client(holder, roster).statement(labels::ACKNOWLEDGEMENT, body).sign(key), reports }
+        body.extend(shares.0);
+        Self {
+            shares,
+            signed: chain.from_client(holder, roster).statement(labels::ACKNOWLEDGEMENT, body).sign(key),
+            reports,
+        }
     }
 
     /// Reads a message of exactly `degree` reports.
@@ -70,8 +78,9 @@ impl Acknowledgement {
             })
         };
         let reports = (0..degree).map(|_| report(&mut reader)).collect::<Result<_, _>>()?;
+        let shares = reader.digest("shares digest")?;
         reader.finish()?;
-        Ok(Self { signed, reports })
+        Ok(Self { signed, reports, shares })
     }
 
     /// The message.
@@ -84,6 +93,11 @@ impl Acknowledgement {
         &self.signed
     }
 
+    /// Over which share statements it was made.
+    pub fn shares(&self) -> Digest {
+        self.shares
+    }
+
     /// In the holder's ring order.
     pub fn reports(&self) -> &[EdgeReport] {
         &self.reports
@@ -93,4 +107,13 @@ impl Acknowledgement {
     pub fn complaints(&self) -> u32 {
         self.reports.iter().filter(|report| matches!(report, EdgeReport::Complaint { .. })).count() as u32
     }
+}
+
+/// SHA-256 over the roots of share statements, in ring order. A dealer that signs two share messages could otherwise have an
+/// honest holder answer from the one that the aggregator never admitted, and be named for it (R-29).
+pub fn shares_digest(roots: impl IntoIterator<Item = Digest>) -> Digest {
+    use sha2::{Digest as _, Sha256};
+    let mut hash = Sha256::new();
+    roots.into_iter().for_each(|root| hash.update(root.0));
+    Digest(hash.finalize().into())
 }

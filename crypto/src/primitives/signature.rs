@@ -59,7 +59,7 @@ impl IdentityPublicKey {
     /// Checks and takes up 32 bytes.
     pub fn from_bytes(bytes: [u8; 32]) -> Result<Self, DecodeError> {
         match VerifyingKey::from_bytes(&bytes) {
-            Ok(key) if !key.is_weak() && key.to_bytes() == bytes => Ok(Self(bytes)),
+            Ok(key) if !key.is_weak() && is_reduced(&bytes) => Ok(Self(bytes)),
             _ => Err(DecodeError::NotCanonical {
                 field: "identity key",
                 expected: "a canonical Ed25519 key that is not of small order",
@@ -78,6 +78,12 @@ impl IdentityPublicKey {
         let hash = Sha256::digest(self.0);
         Party(hash[..16].try_into().expect("a SHA-256 value has 32 bytes"))
     }
+}
+
+/// Whether y, the low 255 bits, is below p = 2^255 - 19: the decoder of the curve library takes larger ones too.
+fn is_reduced(bytes: &[u8; 32]) -> bool {
+    let high = bytes[31] & 0x7f == 0x7f && bytes[1..31].iter().all(|byte| *byte == 0xff);
+    !(high && bytes[0] >= 0xed)
 }
 
 /// Where a statement stands: in which round, after what, from whom, to whom. R-01
@@ -237,8 +243,8 @@ impl Signed {
         let (a, b) = (&self.statement, &other.statement);
         let one_of_two = match a.label {
             labels::CERTIFICATE | labels::REVOCATION | labels::READ => false, // many may stand side by side
-            labels::CONFIRM => true,                                        // one a round, whatever list it names
-            labels::HEADER => a.body.get(2..26) == b.body.get(2..26),       // task and counter
+            labels::CONFIRM => true,                                          // one a round, whatever list it names
+            labels::HEADER => a.body.get(2..26) == b.body.get(2..26),         // task and counter
             _ => a.previous == b.previous,
         };
         one_of_two && a.label == b.label && a.context == b.context && a.sender == b.sender && a.root() != b.root()
@@ -342,5 +348,10 @@ mod tests {
         unreduced[0] = 0xee; // p + 1, another name of 1
         unreduced[31] = 0x7f;
         assert!(IdentityPublicKey::from_bytes(unreduced).is_err());
+        unreduced[0] = 0xf0; // p + 3: 3 is the y of a point of large order
+        assert!(IdentityPublicKey::from_bytes(unreduced).is_err());
+        let mut three = [0; 32];
+        three[0] = 3;
+        assert!(IdentityPublicKey::from_bytes(three).is_ok());
     }
 }

@@ -7,9 +7,12 @@ use alloc::{collections::BTreeMap, vec::Vec};
 
 use super::open::{Complaints, Opening, fix_core};
 use super::{Accepted, Assembly, Effect, Phase, Received, RoundFacts, is_from};
-use crate::ids::{ClientId, LeafIndex};
+use crate::ids::{ClientId, Digest, LeafIndex};
+use crate::messages::acknowledgement::shares_digest;
 use crate::messages::{Acknowledgement, Bitmap, Edge, EdgeReport, SealedShares};
 use crate::primitives::codec::{DecodeError, Reader};
+use crate::primitives::labels;
+use crate::primitives::signature::Signed;
 use crate::rules::Rejection;
 
 /// Waits for acknowledgements. Who dealt is settled.
@@ -41,14 +44,12 @@ impl Acknowledging {
         Ok(Accepted::body(client, body))
     }
 
-    /// silence removes only the silent; "missing" on mail that was served puts the holder outside, unnamed; a complaint
-    /// that names an edge its dealer never sent is false, and names the holder (an honest one complains only of edges whose
-    /// dealer's signature it has verified).
+    /// silence removes only the silent; "missing" on mail that was served puts the holder outside, unnamed. So does a report
+    /// over other share messages than those admitted: a dealer may have signed two, and somebody on the way swapped them.
     pub(super) fn close(self, facts: &RoundFacts, received: Received) -> (Phase, Vec<Effect>) {
         let Self { assembly, dealt } = self;
         let degree = assembly.params().degree;
-        let shares = SharesOf { bodies: &received.shares, degree };
-        let mut effects = Vec::new();
+        let shares = SharesOf::new(&received.shares, degree);
         let mut candidates = Vec::new();
         let mut complaints = Complaints::new();
         for (client, body) in &received.bodies {
@@ -64,16 +65,15 @@ impl Acknowledging {
                     }
                 }
                 Verdict::Missing => {}
-                Verdict::False => effects.push(Effect::Fault { client: *client, rule: 16, evidence: body.clone() }),
             }
         }
         let candidates = Bitmap::of(assembly.params().n, candidates);
         // Only dealers that could be in the core are asked: a silent one is out already.
         complaints.retain(|dealer, _| candidates.has(*dealer));
         if complaints.is_empty() {
-            return fix_core(facts, assembly, candidates, Vec::new(), effects);
+            return fix_core(facts, assembly, candidates, Vec::new(), Vec::new());
         }
-        (Phase::Opening(Opening { assembly, candidates, complaints }), effects)
+        (Phase::Opening(Opening { assembly, candidates, complaints }), Vec::new())
     }
 
     pub(super) fn write(&self, out: &mut Vec<u8>) {
@@ -92,10 +92,8 @@ impl Acknowledging {
 enum Verdict {
     /// Every edge served was acknowledged; these dealers are complained about.
     Holds(Vec<(LeafIndex, Edge)>),
-    /// Mail that was served is reported missing.
+    /// Mail that was served is reported missing, or another message than the one admitted was reported on.
     Missing,
-    /// A complaint about an edge that its dealer never sent.
-    False,
 }
 
 fn judge(
@@ -106,30 +104,46 @@ fn judge(
     shares: &SharesOf<'_>,
 ) -> Verdict {
     let neighbours = assembly.order().neighbours(holder);
+    let reported = neighbours.iter().zip(message.reports()).filter(|(_, report)| **report != EdgeReport::Missing);
+    let admitted = reported.filter_map(|(dealer, _)| shares.roots.get(&assembly.roster().client(*dealer)).copied());
+    if message.shares() != shares_digest(admitted) {
+        return Verdict::Missing;
+    }
     let mut challenged = Vec::new();
     let mut missing = false;
     for (dealer, report) in neighbours.into_iter().zip(message.reports()) {
         match report {
             EdgeReport::Good => {}
             EdgeReport::Missing => missing |= dealt.has(dealer),
-            EdgeReport::Complaint { edge } => match shares.edge(assembly.roster().client(dealer), holder) {
-                Some(sent) if sent.hash() == *edge => challenged.push((dealer, sent)),
-                _ => return Verdict::False,
-            },
+            EdgeReport::Complaint { edge } => {
+                let sent = shares.of(assembly.roster().client(dealer));
+                match sent.as_ref().and_then(|sent| sent.edge_to(holder)) {
+                    Some(sent) if sent.hash() == *edge => challenged.push((dealer, sent.clone())),
+                    _ => return Verdict::Missing,
+                }
+            }
         }
     }
     if missing { Verdict::Missing } else { Verdict::Holds(challenged) }
 }
 
-/// The admitted share messages of the round, decoded where one is looked at.
+/// The admitted share messages of the round: roots at once, edges decoded where a message is looked at.
 pub(super) struct SharesOf<'a> {
-    pub bodies: &'a BTreeMap<ClientId, Vec<u8>>,
-    pub degree: u32,
+    bodies: &'a BTreeMap<ClientId, Vec<u8>>,
+    roots: BTreeMap<ClientId, Digest>,
+    degree: u32,
 }
 
-impl SharesOf<'_> {
-    /// The edge that a dealer sent to a holder.
-    pub fn edge(&self, dealer: ClientId, holder: LeafIndex) -> Option<Edge> {
-        SealedShares::decode(self.bodies.get(&dealer)?, self.degree).ok()?.edge_to(holder).cloned()
+impl<'a> SharesOf<'a> {
+    pub fn new(bodies: &'a BTreeMap<ClientId, Vec<u8>>, degree: u32) -> Self {
+        let root =
+            |body: &Vec<u8>| Signed::read(&mut Reader::new(body), labels::SHARE).ok().map(|signed| signed.root());
+        let roots = bodies.iter().filter_map(|(dealer, body)| Some((*dealer, root(body)?))).collect();
+        Self { bodies, roots, degree }
+    }
+
+    /// What a dealer sent.
+    pub fn of(&self, dealer: ClientId) -> Option<SealedShares> {
+        SealedShares::decode(self.bodies.get(&dealer)?, self.degree).ok()
     }
 }

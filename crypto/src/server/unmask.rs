@@ -159,13 +159,18 @@ impl Unmasking {
         received: &Received,
         liars: &mut BTreeSet<LeafIndex>,
     ) -> Shares {
-        let dealt = SharesOf { bodies: &received.shares, degree: self.assembly.params().degree };
-        let owner_id = self.assembly.roster().client(owner);
+        // Decoded once for all holders: points cost more than everything else here.
+        let dealt =
+            SharesOf::new(&received.shares, self.assembly.params().degree).of(self.assembly.roster().client(owner));
+        let points: BTreeMap<LeafIndex, Point> = dealt
+            .iter()
+            .flat_map(|dealt| dealt.edges())
+            .map(|edge| (edge.holder, if self.is_alive(owner) { edge.self_mask_point } else { edge.masking_point }))
+            .collect();
         let mut truthful = Shares::new();
         for (holder, share) in shares {
-            let Some(edge) = dealt.edge(owner_id, *holder) else { continue };
-            let point = if self.is_alive(owner) { edge.self_mask_point } else { edge.masking_point };
-            if Point::of(share) == point {
+            let Some(point) = points.get(holder) else { continue };
+            if Point::of(share) == *point {
                 truthful.insert(*holder, share.clone());
             } else {
                 liars.insert(*holder);

@@ -141,6 +141,32 @@ fn r02_a_malformed_header_stops_the_client() {
     assert_eq!(field(one_of_weight), "vector_len with a weight");
 }
 
+/// the first valid roster is written down before any leaf is asked for; a second one, of another ring, stops the
+/// client, also after a restart, and nothing is dealt for a roster that was not written down.
+#[test]
+fn r02_a_second_roster_stops_the_client() {
+    let mut play = twelve();
+    let mut clients = play.advertise();
+    let first = play.aggregator.served(&play.world, StatementKind::Roster);
+    let (second, leaves) = forged_roster(&play.world, &play.aggregator.received[&PhaseKind::Advertising]);
+    assert_ne!(first, second, "the same leaves, another closing nonce");
+
+    let (_, phase) = clients.pop_first().expect("twelve");
+    let evidence = phase.examine(&second, now(), &mut os_rng()).expect("as good as the first");
+    let unwritten = phase.share(evidence, &leaves, &mut os_rng());
+    assert_eq!(stopped(unwritten), ServerMisbehaved::SecondRoster, "it was not written down");
+
+    let (target, phase) = clients.pop_first().expect("eleven");
+    let evidence = phase.examine(&first, now(), &mut os_rng()).expect("an honest roster");
+    let (disk, sent) = play.world.written(phase.pin(&evidence));
+    assert_eq!(sent, [0; 0]);
+    let Ok(Resumed::AwaitingRoster(phase, _)) = Resumed::open(&play.world.saving, &disk, member(&play, target)) else {
+        panic!("it waits for leaves");
+    };
+    assert_eq!(stopped(phase.examine(&second, now(), &mut os_rng())), ServerMisbehaved::SecondRoster);
+    assert!(deal(&play.world, phase, &first, &leaves).is_ok(), "the first one counts");
+}
+
 /// with t <= k/2 the ring splits in two halves that both open.
 #[test]
 fn r04_a_roster_with_parameters_that_do_not_follow_from_n_stops_the_client() {
@@ -216,7 +242,7 @@ fn r06_a_leaf_whose_certificate_the_authority_did_not_sign_stops_the_client() {
     leaves.insert(ghost.client(), leaf);
     let (roster, shown) = forged_roster(&play.world, &leaves);
     let (_, phase) = clients.pop_first().expect("twelve");
-    let found = stopped(deal(phase, &roster, &shown));
+    let found = stopped(deal(&play.world, phase, &roster, &shown));
     assert_eq!(found, ServerMisbehaved::Member { leaf: 6, rejection: Box::new(expected) });
 }
 
@@ -230,7 +256,7 @@ fn r06_a_roster_without_the_clients_own_fresh_leaf_stops_it() {
     let older = Liar::new(&play.world, 0); // its own identity, in this round, with the keys of an earlier try
     leaves.insert(target, older.advert(&play.world));
     let (roster, shown) = forged_roster(&play.world, &leaves);
-    assert_eq!(stopped(deal(phase, &roster, &shown)), ServerMisbehaved::OwnLeaf);
+    assert_eq!(stopped(deal(&play.world, phase, &roster, &shown)), ServerMisbehaved::OwnLeaf);
 
     let (target, phase) = clients.pop_first().expect("eleven");
     let without: BTreeMap<_, _> = play.aggregator.received[&PhaseKind::Advertising]
@@ -252,7 +278,7 @@ fn r06_a_leaf_that_is_withheld_or_exchanged_stops_the_client() {
     exchanged.insert(LeafIndex(4), Liar::new(&play.world, 4).advert(&play.world)); // its own, signed, but not that hashed
     for leaves in [withheld, exchanged] {
         let (_, phase) = clients.pop_first().expect("twelve");
-        assert_eq!(stopped(deal(phase, &roster, &leaves)), ServerMisbehaved::Leaf { leaf: 4 });
+        assert_eq!(stopped(deal(&play.world, phase, &roster, &leaves)), ServerMisbehaved::Leaf { leaf: 4 });
     }
 }
 
@@ -307,7 +333,7 @@ fn first_dealer(world: World) -> Result<(), ServerMisbehaved> {
     let (_, phase) = play.advertise().pop_first().expect("twelve");
     let roster = play.aggregator.served(&play.world, StatementKind::Roster);
     let leaves = play.aggregator.leaves((0..12).map(LeafIndex));
-    deal(phase, &roster, &leaves).map(drop)
+    deal(&play.world, phase, &roster, &leaves).map(drop)
 }
 
 /// 50 liars of 1,000, gathered in a roster of 100, own a chosen client; so a roster covers one certified group.
@@ -407,7 +433,7 @@ fn r09_a_key_in_two_leaves_stops_the_client() {
         leaves.insert(liar.client(), liar.advert(&play.world));
         let (roster, shown) = forged_roster(&play.world, &leaves);
         let (_, phase) = clients.pop_first().expect("twelve");
-        assert_eq!(stopped(deal(phase, &roster, &shown)), ServerMisbehaved::SharedKey);
+        assert_eq!(stopped(deal(&play.world, phase, &roster, &shown)), ServerMisbehaved::SharedKey);
         // At admission: both claim the key; the store gives it to the first, and the other is answered 409.
         let claims = |leaf: &[u8]| {
             let client = KeyAdvertisement::decode(leaf).expect("in form").client();
@@ -497,6 +523,10 @@ fn r33_a_log_that_was_rewritten_stops_the_client() {
         let expected = ServerMisbehaved::LogRewritten { last: 5, found: log.size };
         assert_eq!(stopped(grown(log, path)), expected);
     }
+    // A size that no log reaches, proved with invented hashes, would lock the client out of every honest header.
+    let far = TreeHead { size: 1 << 33, root: Digest([6; 32]) };
+    let first = judge(&world, world.enrolled(0), |header| header.log = far);
+    assert_eq!(stopped(first), ServerMisbehaved::LogRewritten { last: 0, found: 1 << 33 });
     assert!(grown(head(7), proof).is_ok());
     let said = world.members[0].policy.assumptions();
     assert!(said.iter().any(|line| line.starts_with("unwitnessed")), "{said:?}");
@@ -537,7 +567,7 @@ fn r36_a_revoked_certificate_is_refused_on_both_sides() {
         target = Some(phase);
     }
     let (roster, shown) = forged_roster(&world, &leaves);
-    let found = stopped(deal(target.expect("eleven"), &roster, &shown));
+    let found = stopped(deal(&world, target.expect("eleven"), &roster, &shown));
     assert_eq!(found, ServerMisbehaved::Member { leaf: 7, rejection: Box::new(expected) });
 }
 

@@ -60,7 +60,9 @@ fn r01_a_client_statement_out_of_its_place_is_refused() {
     let (replayed, other) = (client_id(0), client_id(1));
     let key = &member(&play, replayed).identity;
     let reports = vec![EdgeReport::Missing; assembly(&play).params().degree as usize];
-    let elsewhere = Acknowledgement::sign(reports, &play.world.facts.chain, Digest([4; 32]), replayed, key).encode();
+    let elsewhere =
+        Acknowledgement::sign(Digest([0; 32]), reports, &play.world.facts.chain, Digest([4; 32]), replayed, key)
+            .encode();
     let clients = play.share(clients);
     assert_eq!(refused(play.aggregator.put(&play.world, replayed, &elsewhere)), Rejection::OutOfChain);
 
@@ -129,7 +131,7 @@ fn r03_a_client_restarted_in_every_phase_stays_in_the_round() {
 
     let roster = play.aggregator.served(&play.world, StatementKind::Roster);
     let leaves = play.aggregator.leaves((0..12).map(LeafIndex));
-    let phase = crash!(play, me, AwaitingMail, deal(phase, &roster, &leaves));
+    let phase = crash!(play, me, AwaitingMail, deal(&play.world, phase, &roster, &leaves));
     let others = play.share(others);
     let mail = play.aggregator.mail[&id].clone();
     let phase = crash!(play, me, ReadyToMask, phase.acknowledge(&mail));

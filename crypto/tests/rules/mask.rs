@@ -22,6 +22,23 @@ fn shown(play: &Play, members: Bitmap) -> Vec<u8> {
     play.world.signed(core_of(play, members).statement().clone())
 }
 
+/// the first valid core is written down; another one stops the client, also after a restart.
+#[test]
+fn r02_a_second_core_stops_the_client() {
+    let mut play = twelve();
+    let mut clients = acknowledged(&mut play);
+    let (target, phase) = clients.pop_first().expect("twelve");
+    let first = play.aggregator.served(&play.world, StatementKind::Core);
+    let far = (0..12).map(client_id).find(|id| *id != target && !neighbours(&play, target).contains(id));
+    let second = shown(&play, all_but(&play, &[far.expect("k < n - 1")]));
+    let (disk, sent) = play.world.written(phase.pin(&first).expect("an honest core"));
+    assert_eq!(sent, [0; 0]);
+    let Ok(Resumed::ReadyToMask(phase, _)) = Resumed::open(&play.world.saving, &disk, member(&play, target)) else {
+        panic!("it is ready to mask");
+    };
+    assert_eq!(stopped(mask(&play, phase, &second)), ServerMisbehaved::SecondCore);
+}
+
 /// a server that shows the target an empty mailbox has its input masked by b alone: with no neighbour in the core.
 /// The target acknowledged nothing, and whatever core it is shown, it does not mask.
 #[test]
@@ -364,7 +381,7 @@ fn r31_a_device_taken_later_holds_no_secret_of_the_round() {
     let Resumed::AwaitingRoster(phase, _) = resume(&play, &disk) else { panic!("it advertised") };
     let roster = play.aggregator.served(&play.world, StatementKind::Roster);
     let leaves = play.aggregator.leaves((0..12).map(LeafIndex));
-    let (disk, shares) = play.world.written(deal(phase, &roster, &leaves).expect("an honest roster"));
+    let (disk, shares) = play.world.written(deal(&play.world, phase, &roster, &leaves).expect("an honest roster"));
     assert_eq!(on(&play, &disk), [true; 3], "s, b and c are needed");
     play.put(me.client(), &shares);
     let others = play.share(others);

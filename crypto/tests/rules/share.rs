@@ -196,16 +196,21 @@ fn r16_forced_openings_in_honest_names_open_nothing() {
     let statement = Signed::decode(&genuine, labels::ACKNOWLEDGEMENT).expect("signed").statement().clone();
     let chain = &play.world.facts.chain;
     let key = &member(&play, holder).identity;
-    let reports = Acknowledgement::decode(&genuine, 8).expect("signed").reports().to_vec();
+    let decoded = Acknowledgement::decode(&genuine, 8).expect("signed");
+    let (reports, shares) = (decoded.reports().to_vec(), decoded.shares());
     let stranger = (0..12).map(client_id).find(|id| *id != dealer && !holders.contains(id)).expect("k < n - 1");
     let forged = [
         ("signed by the server in the holder's name", statement.clone().sign(&play.world.aggregator).encode()),
         ("without a complaint", acknowledgement(&play, holder, |_| EdgeReport::Good)),
         ("about another edge", acknowledgement(&play, holder, about(edge_hash(&play, dealer, holders[1])))),
-        ("over another roster", Acknowledgement::sign(reports.clone(), chain, Digest([4; 32]), holder, key).encode()),
+        (
+            "over another roster",
+            Acknowledgement::sign(shares, reports.clone(), chain, Digest([4; 32]), holder, key).encode(),
+        ),
         (
             "of another round",
             Acknowledgement::sign(
+                shares,
                 reports,
                 &Chain { context: Digest([4; 32]), ..*chain },
                 assembly(&play).root(),
@@ -348,6 +353,31 @@ fn r16_an_absent_opening_drops_the_dealer_unnamed() {
     assert_eq!(named(&play), []);
 }
 
+/// who dealt badly to more holders than can be corrupt would give its own secrets away; the aggregator keeps no such
+/// opening, and the dealer is out.
+#[test]
+fn r16_openings_to_more_holders_than_can_be_corrupt_are_refused() {
+    let mut play = twelve();
+    let mut liar = Liar::new(&play.world, 5);
+    let advert = liar.advert(&play.world);
+    let clients = advertise_with(&mut play, &[(liar.client(), advert)]);
+    let victims = [0, 1].map(|at| leaf(&play, neighbours(&play, liar.client())[at]));
+    let message = liar.deal(&play, |dealt| dealt.garbled = victims.contains(&dealt.holder));
+    play.put(liar.client(), &message);
+    let clients = play.share(clients);
+    let acknowledgement = liar.acknowledgement(&play);
+    play.put(liar.client(), &acknowledgement);
+    let clients = play.acknowledge(clients);
+    let edges = victims.map(|victim| (victim, liar.pair(victim))).into();
+    let (chain, root) = (&play.world.facts.chain, assembly(&play).root());
+    let both = messages::Opening::sign(edges, chain, root, liar.client(), liar.identity()).encode();
+    let judged = play.aggregator.put(&play.world, liar.client(), &both);
+    assert_eq!(refused(judged), Rejection::TooManyOpenings { allowed: 1, found: 2 });
+    play.aggregator.close(&play.world);
+    assert!(!core_in_force(&play).members().has(leaf(&play, liar.client())));
+    finish(&mut play, clients);
+}
+
 /// whom nobody complained about has nothing to open, and nobody opens another edge.
 #[test]
 fn r16_an_opening_nobody_asked_for_is_refused() {
@@ -360,29 +390,67 @@ fn r16_an_opening_nobody_asked_for_is_refused() {
     assert_eq!(refused(judged), Rejection::NothingToOpen { client: other });
 }
 
-/// a complaint about an edge that its dealer never sent is false: it names the holder, and the dealer stays.
+/// a complaint about an edge that its dealer never sent is false: the accused is not asked, the holder is outside.
+/// It is not named: its dealer may have signed two share messages, and somebody on the way swapped them.
 #[test]
-fn r16_a_false_complaint_names_its_holder() {
+fn r16_a_false_complaint_puts_its_holder_outside_unnamed() {
     let mut play = twelve();
     let clients = play.advertise();
     let mut clients = play.share(clients);
     let (liar, _) = clients.pop_first().expect("twelve");
     let accused = neighbours(&play, liar)[0];
     let edge = Digest([4; 32]);
-    let lie =
-        acknowledgement(
-            &play,
-            liar,
-            |of| if of == accused { EdgeReport::Complaint { edge } } else { EdgeReport::Good },
-        );
+    let about = |of| if of == accused { EdgeReport::Complaint { edge } } else { EdgeReport::Good };
+    let lie = acknowledgement(&play, liar, about);
     play.put(liar, &lie);
     let clients = play.acknowledge(clients);
     assert_eq!(play.aggregator.phase.kind(), PhaseKind::Masking, "the accused need not open what it never sent");
-    let core = core_in_force(&play);
-    assert!(!core.members().has(leaf(&play, liar)), "the false holder is out");
-    assert!(core.members().has(leaf(&play, accused)), "the accused is in");
+    assert_eq!(core_in_force(&play).members(), &all_but(&play, &[liar]));
     finish(&mut play, clients);
-    assert_eq!(named(&play), [(liar, 16)]);
+    assert_eq!(named(&play), []);
+}
+
+/// a dealer signs two share messages. Who was served the one that was not admitted would answer from it, and be
+/// named for wrong shares; its acknowledgement says which it saw, and it is outside, unnamed.
+#[test]
+fn r17_a_report_on_another_share_message_puts_the_holder_outside_unnamed() {
+    let mut play = twelve();
+    let mut liar = Liar::new(&play.world, 5);
+    let advert = liar.advert(&play.world);
+    let clients = advertise_with(&mut play, &[(liar.client(), advert)]);
+    let victim = neighbours(&play, liar.client())[0];
+    let other = liar.deal(&play, |_| {}); // other polynomials through the same keys
+    let admitted = liar.deal(&play, |_| {});
+    play.put(liar.client(), &admitted);
+    let clients = play.share(clients);
+    let (liars_leaf, victims_leaf) = (leaf(&play, liar.client()), leaf(&play, victim));
+    let other = SealedShares::decode(&other, 8).expect("in form").mail(liars_leaf);
+    let swapped = other.into_iter().find(|(holder, _)| *holder == victims_leaf).expect("a neighbour").1;
+    let mailbox = play.aggregator.mail.get_mut(&victim).expect("it has mail");
+    let at = mailbox.iter().position(|item| item[..4] == liars_leaf.0.to_le_bytes()).expect("the liar's");
+    mailbox[at] = swapped;
+    let acknowledgement = liar.acknowledgement(&play);
+    play.put(liar.client(), &acknowledgement);
+    let mut clients = play.acknowledge(clients);
+    assert_eq!(core_in_force(&play).members(), &all_but(&play, &[victim]), "its shares are not those admitted");
+    clients.remove(&victim);
+    finish(&mut play, clients);
+    assert_eq!(named(&play), []);
+}
+
+/// with the core in hand the server knows whose input it wants; from then on nothing is opened, to nobody.
+#[test]
+fn r16_nothing_is_opened_once_the_core_is_held() {
+    let mut play = twelve();
+    let mut clients = acknowledged(&mut play);
+    let (dealer, phase) = clients.pop_first().expect("twelve");
+    let core = play.aggregator.served(&play.world, StatementKind::Core);
+    let (phase, _) = play.world.turn(phase.pin(&core).expect("an honest core"));
+    let holder = neighbours(&play, dealer)[0];
+    let edge = edge_hash(&play, dealer, holder);
+    let about = |of| if of == dealer { EdgeReport::Complaint { edge } } else { EdgeReport::Good };
+    let complaint = acknowledgement(&play, holder, about);
+    assert!(matches!(phase.open(&[complaint]), Ok(Opened::Nothing(_))), "it opened after the core was fixed");
 }
 
 /// silence removes only the silent; who reports served mail as missing is outside, unnamed.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use veilsum_crypto::client::*;
 use veilsum_crypto::ids::*;
 use veilsum_crypto::math::shamir::{Polynomial, ShareScalar};
+use veilsum_crypto::messages::acknowledgement::shares_digest;
 use veilsum_crypto::messages::certificate::CertificateBody;
 use veilsum_crypto::messages::key_advertisement::{RoundKeys, leaf_digest};
 use veilsum_crypto::messages::opening::SharePair;
@@ -151,11 +152,13 @@ pub fn served(world: &World, roster: &Roster) -> Vec<u8> {
 
 /// The client that judges this roster and these leaves.
 pub fn deal(
+    world: &World,
     phase: AwaitingRoster,
     roster: &[u8],
     leaves: &BTreeMap<LeafIndex, Vec<u8>>,
 ) -> Result<Turn<AwaitingMail, SealedShares>, ServerMisbehaved> {
     let evidence = phase.examine(roster, now(), &mut os_rng())?;
+    let (phase, _) = world.turn(phase.pin(&evidence));
     phase.share(evidence, leaves, &mut os_rng())
 }
 
@@ -298,11 +301,16 @@ impl Liar {
     }
 }
 
-/// An acknowledgement with these reports, signed by the holder named.
+/// An acknowledgement with these reports on the share messages admitted, signed by the holder named.
 pub fn acknowledgement(play: &Play, holder: ClientId, report: impl Fn(ClientId) -> EdgeReport) -> Vec<u8> {
-    let reports = neighbours(play, holder).into_iter().map(report).collect();
-    let chain = &play.world.facts.chain;
-    Acknowledgement::sign(reports, chain, assembly(play).root(), holder, &member(play, holder).identity).encode()
+    let dealers = neighbours(play, holder);
+    let reports: Vec<_> = dealers.iter().map(|dealer| report(*dealer)).collect();
+    let reported = dealers.iter().zip(&reports).filter(|(_, report)| **report != EdgeReport::Missing);
+    let shares = &play.aggregator.received[&PhaseKind::Sharing];
+    let admitted = reported.filter(|(dealer, _)| shares.contains_key(dealer));
+    let roots = shares_digest(admitted.map(|(dealer, _)| dealt(play, *dealer).signed().root()));
+    let (chain, key) = (&play.world.facts.chain, &member(play, holder).identity);
+    Acknowledgement::sign(roots, reports, chain, assembly(play).root(), holder, key).encode()
 }
 
 /// The hash of the edge that a dealer sent to a holder.
