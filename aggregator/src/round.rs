@@ -219,7 +219,12 @@ impl<S: Store> Rounds<S> {
     }
 
     /// What can be said of a message before its body is read: the phase is open, and its sender takes part.
-    pub async fn expects(&self, round: RoundId, addressed: PhaseKind, client: ClientId) -> Result<Arc<View>, RoundError> {
+    pub async fn expects(
+        &self,
+        round: RoundId,
+        addressed: PhaseKind,
+        client: ClientId,
+    ) -> Result<Arc<View>, RoundError> {
         let mut view = self.view(round).await?;
         if view.phase.kind() < addressed && view.gone().is_none() {
             view = self.reload(round).await?;
@@ -388,14 +393,16 @@ impl<S: Store> Rounds<S> {
             Some(newest) => newest,
             None => {
                 let found = self.store.newest_header(task, 0).await?;
-                let header = found.map(|(_, bytes)| self.sign(&bytes, StatementKind::Header).map(Arc::new)).transpose()?;
+                let header =
+                    found.map(|(_, bytes)| self.sign(&bytes, StatementKind::Header).map(Arc::new)).transpose()?;
                 let newest = Newest { generation, header };
                 self.newest.lock().expect("no panic holds this lock").insert(task, newest.clone());
                 newest
             }
         };
         let Some(header) = newest.header else { return Ok(None) };
-        let signed = Signed::decode(&header, labels::HEADER).and_then(|signed| Header::from_statement(signed.statement()));
+        let signed =
+            Signed::decode(&header, labels::HEADER).and_then(|signed| Header::from_statement(signed.statement()));
         let counter = signed.map_err(|error| StoreError::Damaged(error.to_string()))?.counter;
         Ok((counter > after).then_some(header))
     }
@@ -517,7 +524,7 @@ fn body_limit(header: &Header, degree: Option<u32>, phase: PhaseKind) -> usize {
     match phase {
         PhaseKind::Advertising => 2 * (4 + STATEMENT_MAX) + 72 + 128,
         PhaseKind::Sharing => STATEMENT_MAX + 32 + degree * veilsum_crypto::messages::sealed_shares::EDGE_BYTES,
-        PhaseKind::Acknowledging => STATEMENT_MAX + 33 * degree,
+        PhaseKind::Acknowledging => STATEMENT_MAX + 33 * degree + 32,
         PhaseKind::Opening => STATEMENT_MAX + 2 + 68 * degree,
         PhaseKind::Masking => STATEMENT_MAX + 40 + header.params.packed_bytes(),
         PhaseKind::Confirming => STATEMENT_MAX,

@@ -487,7 +487,9 @@ macro_rules! persisted {
 async fn in_time<R>(patience: Duration, step: impl Future<Output = Result<R, Halt>>) -> Result<R, Halt> {
     match tokio::time::timeout(patience, step).await {
         Ok(done) => done,
-        Err(_) => Err(Halt::Over { reason: format!("no-answer: the aggregator said nothing for {} s", patience.as_secs()) }),
+        Err(_) => {
+            Err(Halt::Over { reason: format!("no-answer: the aggregator said nothing for {} s", patience.as_secs()) })
+        }
     }
 }
 

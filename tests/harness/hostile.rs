@@ -13,6 +13,7 @@ use veilsum_aggregator::round::View;
 use veilsum_crypto::client::{Enrolled, HeaderEvidence, Membership, Memory, Moment, Opened, Resumed, Sealed};
 use veilsum_crypto::ids::{ClientId, Digest, LeafIndex, RoundId};
 use veilsum_crypto::math::shamir::{Polynomial, ShareScalar};
+use veilsum_crypto::messages::acknowledgement::shares_digest;
 use veilsum_crypto::messages::key_advertisement::RoundKeys;
 use veilsum_crypto::messages::opening::SharePair;
 use veilsum_crypto::messages::{
@@ -27,7 +28,7 @@ use veilsum_crypto::primitives::prg::NoiseSeed;
 use veilsum_crypto::primitives::seal::SavingKey;
 use veilsum_crypto::primitives::signature::{IdentitySecretKey, Place, Signed, Statement};
 use veilsum_crypto::privacy::SkellamSampler;
-use veilsum_crypto::server::Phase;
+use veilsum_crypto::server::{Phase, PhaseKind};
 use veilsum_crypto::testing::os_rng;
 use veilsum_crypto::update::{ModelUpdate, Noised, Privacy, prepare};
 
@@ -478,15 +479,21 @@ impl Liar {
     }
 
     /// Acknowledges all its mail, whatever is in it.
-    pub fn acknowledgement(&self, view: &View) -> Vec<u8> {
+    pub async fn acknowledgement(&self, world: &World, view: &View) -> Vec<u8> {
         let reports = self.neighbours(view).iter().map(|_| EdgeReport::Good).collect();
-        self.acknowledgement_of(view, reports)
+        self.acknowledgement_of(world, view, reports).await
     }
 
-    /// Acknowledges with these reports.
-    pub fn acknowledgement_of(&self, view: &View, reports: Vec<EdgeReport>) -> Vec<u8> {
-        let root = view.phase.assembly().expect("a roster").root();
-        Acknowledgement::sign(reports, &self.hand.header.chain(), root, self.hand.client(), self.identity()).encode()
+    /// Acknowledges with these reports on the messages that were admitted.
+    pub async fn acknowledgement_of(&self, world: &World, view: &View, reports: Vec<EdgeReport>) -> Vec<u8> {
+        let assembly = view.phase.assembly().expect("a roster");
+        let dealt = world.rounds().bodies(self.hand.round, PhaseKind::Sharing, None).await.expect("the store answers");
+        let roots = self.neighbours(view).into_iter().filter_map(|leaf| {
+            let body = dealt.get(&assembly.roster().client(leaf))?;
+            Some(Signed::read(&mut Reader::new(body), labels::SHARE).expect("admitted").root())
+        });
+        let (chain, me) = (self.hand.header.chain(), self.hand.client());
+        Acknowledgement::sign(shares_digest(roots), reports, &chain, assembly.root(), me, self.identity()).encode()
     }
 
     /// Opens edges with these shares.

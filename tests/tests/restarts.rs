@@ -32,8 +32,7 @@ async fn the_aggregator_restarts_in(phase: (&'static str, PhaseKind, usize), end
     let mut world = World::new(Shape { engine, ..Shape::patient(5) }).await;
     let round = world.round(1).await;
     let gate = Gate::letting(admitted, name);
-    let running: Vec<Running> =
-        (0..5).map(|number| world.send(number, world.line().behind(&gate))).collect();
+    let running: Vec<Running> = (0..5).map(|number| world.send(number, world.line().behind(&gate))).collect();
     world.reached(round, kind).await;
     let waiting = async {
         while world.admitted(round).await < admitted as u32 {
@@ -103,8 +102,7 @@ async fn a_client_restarts_at(phase: &'static str, moment: Moment) {
     let round = world.round(1).await;
     // Confirmations of a quorum close their phase: the others wait there until the client is back.
     let gate = Gate::letting(0, if phase == "confirm" { "confirm" } else { "nowhere" });
-    let others: Vec<Running> =
-        (0..3).map(|number| world.send(number, world.line().behind(&gate))).collect();
+    let others: Vec<Running> = (0..3).map(|number| world.send(number, world.line().behind(&gate))).collect();
     let first = world.send(3, world.line().ending_at(Fate { phase, moment }));
     let before = first.line.clone();
     assert!(matches!(first.end().await, Ending::Lost), "{phase} {moment:?}");
@@ -152,8 +150,7 @@ async fn a_client_that_lost_its_state_cannot_upload_a_second_time() {
     let world = World::new(Shape::patient(4)).await;
     let round = world.round(1).await;
     let gate = Gate::letting(0, "mask");
-    let others: Vec<Running> =
-        (0..3).map(|number| world.send(number, world.line().behind(&gate))).collect();
+    let others: Vec<Running> = (0..3).map(|number| world.send(number, world.line().behind(&gate))).collect();
     let fate = Fate { phase: "mask", moment: Moment::AfterSending };
     let first = world.send(3, world.line().ending_at(fate));
     let uploaded = first.line.clone();

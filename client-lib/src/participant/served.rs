@@ -45,7 +45,7 @@ impl List {
     /// Acknowledgements that complain.
     pub fn complaints(params: &RosterParams) -> Self {
         let k = params.degree as usize;
-        Self::of(params, 192 + k..=192 + 33 * k, Some(labels::ACKNOWLEDGEMENT))
+        Self::of(params, 224 + k..=224 + 33 * k, Some(labels::ACKNOWLEDGEMENT))
     }
 
     /// Openings after complaints.
