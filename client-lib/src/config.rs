@@ -135,6 +135,14 @@ impl Identity {
             .ok_or_else(|| problem("secret_seed is not that of the key in the certificate; enrol again".to_string()))
     }
 
+    /// The same client under a new certificate, with its keys and the key of its saved state: ledger and counters go on.
+    /// `None` if the certificate is for another client or key. R-36
+    pub fn renewed(self, certificate: Certificate) -> Option<Self> {
+        let is_same = certificate.body().client == self.client()
+            && certificate.body().identity == self.certificate.body().identity;
+        is_same.then_some(Self { certificate, ..self })
+    }
+
     /// Writes `identity.toml` for its owner only; refuses to replace a file.
     ///
     /// # Errors

@@ -28,6 +28,21 @@ enum Command {
         #[arg(long, default_value = "authority")]
         dir: PathBuf,
     },
+    /// Give a client a new certificate: same id, same keys, so that its ledger and its counters go on.
+    Renew {
+        /// The authority's folder.
+        #[arg(long, default_value = "authority")]
+        dir: PathBuf,
+        /// The client's identity file.
+        #[arg(long)]
+        identity: PathBuf,
+        /// Where the renewed identity file goes; the old one is then to be replaced by it.
+        #[arg(long)]
+        out: PathBuf,
+        /// How long the certificate is valid, days, at most 30.
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=30))]
+        days: u32,
+    },
     /// Certify one client: writes its identity file, secrets included, for that client alone.
     Enrol {
         /// The authority's folder.
@@ -51,6 +66,11 @@ pub fn run(options: Options) -> Result<()> {
         Command::Init { dir } => {
             let authority = Authority::make(&dir)?;
             println!("authority_key = \"{}\"", Digest(*authority.public().as_bytes()));
+        }
+        Command::Renew { dir, identity, out, days } => {
+            let renewed = Authority::open(&dir)?.renew(Identity::read(&identity)?, days)?;
+            renewed.write(&out).with_context(|| format!("cannot write {}", out.display()))?;
+            println!("client {} -> {}; put it in the place of {}", renewed.client(), out.display(), identity.display());
         }
         Command::Enrol { dir, out, group_size, days } => {
             let identity = Authority::open(&dir)?.enrol(Group { number: 0, size: group_size }, days)?;
@@ -110,20 +130,36 @@ impl Authority {
         let (id, rest) = random.split_at(16);
         let (seed, saving) = rest.split_at(32);
         let key = IdentitySecretKey::from_bytes(seed.try_into().expect("32 bytes"));
-        // A minute back, for clocks that disagree a little.
-        let not_before = Timestamp(SystemClock.now().0.saturating_sub(60 * 1_000_000));
-        let body = CertificateBody {
-            client: ClientId(id.try_into().expect("16 bytes")),
-            identity: key.public(),
-            group: group.number,
-            group_size: group.size,
-            not_before,
-            not_after: not_before.plus_ms(u64::from(days) * 24 * 60 * 60 * 1_000),
-        };
+        let body = valid_for(
+            days,
+            CertificateBody {
+                client: ClientId(id.try_into().expect("16 bytes")),
+                identity: key.public(),
+                group: group.number,
+                group_size: group.size,
+                not_before: Timestamp(0),
+                not_after: Timestamp(0),
+            },
+        );
         let certificate = Certificate::issue(body, &self.0);
         Ok(Identity::new(key, certificate, saving.try_into().expect("32 bytes"))
             .expect("the certificate was made out for this key"))
     }
+}
+
+impl Authority {
+    /// A client goes on under a new certificate.
+    pub fn renew(&self, identity: Identity, days: u32) -> Result<Identity> {
+        let body = valid_for(days, *identity.certificate().body());
+        let certificate = Certificate::issue(body, &self.0);
+        identity.renewed(certificate).context("the certificate was made out for this very client")
+    }
+}
+
+/// From a minute ago, for clocks that disagree a little.
+fn valid_for(days: u32, body: CertificateBody) -> CertificateBody {
+    let not_before = Timestamp(SystemClock.now().0.saturating_sub(60 * 1_000_000));
+    CertificateBody { not_before, not_after: not_before.plus_ms(u64::from(days) * 24 * 60 * 60 * 1_000), ..body }
 }
 
 fn key_path(folder: &Path) -> PathBuf {
