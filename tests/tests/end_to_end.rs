@@ -56,7 +56,7 @@ async fn one_is_lost(phase: &'static str, moment: Moment, is_counted: bool) {
     assert_eq!(world.named(round).await, [], "nobody is named for silence");
 }
 
-/// C-02: a client may vanish at any phase, before or after its message went out; the survivors' sum stays exact.
+/// C-03: a client may vanish at any phase, before or after its message went out; the survivors' sum stays exact.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_lost_before_it_sends_its_keys_or_shares_is_not_in_the_exact_sum() {
     use Moment::*;
@@ -68,7 +68,7 @@ async fn a_client_lost_before_it_sends_its_keys_or_shares_is_not_in_the_exact_su
     );
 }
 
-/// C-02.
+/// C-03.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_lost_around_its_acknowledgement_or_upload_is_in_the_sum_if_its_upload_arrived() {
     use Moment::*;
@@ -80,7 +80,7 @@ async fn a_client_lost_around_its_acknowledgement_or_upload_is_in_the_sum_if_its
     );
 }
 
-/// C-02.
+/// C-03.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_lost_after_its_upload_stays_in_the_exact_sum() {
     use Moment::*;
@@ -92,7 +92,7 @@ async fn a_client_lost_after_its_upload_stays_in_the_exact_sum() {
     );
 }
 
-/// C-01, C-02: a larger roster on a sparse graph, with as many losses as it tolerates.
+/// C-01, C-03: a larger roster on a sparse graph, with as many losses as it tolerates.
 #[tokio::test(flavor = "multi_thread")]
 async fn twelve_clients_of_whom_three_are_lost_in_three_phases_release_the_exact_sum() {
     let world = World::new(Shape::of(12)).await;
@@ -134,7 +134,7 @@ async fn learned(world: &World) -> Vec<f32> {
     learn::from_bytes(&bytes, world.task.file.model_len).expect("a model")
 }
 
-/// C-03: with too few left a round ends abandoned, before the charge or after it (C04 of attacks.csv).
+/// C-02: with too few left a round ends abandoned, before the charge or after it (C04 of attacks.csv).
 #[tokio::test(flavor = "multi_thread")]
 async fn losses_beyond_the_tolerance_before_masking_release_nothing_and_cost_nothing() {
     tokio::join!(
@@ -144,7 +144,7 @@ async fn losses_beyond_the_tolerance_before_masking_release_nothing_and_cost_not
     );
 }
 
-/// C-03, D11.
+/// C-02, D11.
 #[tokio::test(flavor = "multi_thread")]
 async fn losses_beyond_the_tolerance_after_masking_opened_release_nothing_and_are_charged() {
     tokio::join!(
@@ -213,7 +213,7 @@ async fn a_client_whose_update_is_not_finite_leaves_and_the_others_release_their
     }
 }
 
-/// C-01: a client with a budget of its own stops before it sends an advert that the budget does not cover.
+/// C-04: a client with a budget of its own stops before it sends an advert that the budget does not cover.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_whose_own_budget_is_too_small_sends_nothing() {
     let mut world = World::new(Shape::patient(3)).await;

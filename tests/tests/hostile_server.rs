@@ -395,8 +395,7 @@ async fn a_header_below_any_floor_of_the_policy_is_not_answered() {
 #[tokio::test]
 async fn a_header_that_does_not_hold_in_itself_is_not_answered() {
     type Change = fn(&mut Header);
-    let headers: [(&str, Change, u8); 10] = [
-        ("a counter of 0", |header| header.counter = 0, 2),
+    let headers: [(&str, Change, u8); 9] = [
         ("a counter that leaps", |header| header.counter = u64::MAX, 2),
         ("a ring that wraps", |header| header.params.ring_bits = veilsum_crypto::math::ring::RingBits::MIN, 14),
         ("a norm beyond what rounding can reach", |header| header.params.max_squared_norm *= 2, 2),
@@ -536,7 +535,7 @@ async fn a_roster_that_is_not_honest_gets_no_shares() {
         let two: Vec<ClientId> = server.others()[..2].iter().map(|number| client_id(*number as u32)).collect();
         roster_of(server, |params| params.n = 4, &two)
     });
-    told(six(), lie, |_| {}).await.stopped(37, sent); // refused with its size, before the phases look at it
+    told(six(), lie, |_| {}).await.stopped(14, sent);
     // Of another round.
     let lie = instead("roster", |server| {
         let honest = server.play.aggregator.served(&server.play.world, StatementKind::Roster);

@@ -65,6 +65,7 @@ fn r02_a_header_below_the_policy_stops_the_client() {
         policy.cohort_min = params.cohort_min;
         policy.dropout_tolerance_max = params.dropout_tolerance;
         policy.clip_norm_max = params.clip_norm;
+        policy.budget.epsilon = 1e12; // R-26 is not what stops it here
         policy.layout = Some(Digest([2; 32]));
         policy.models = AllowedModels::OneOf([Digest([1; 32])].into());
     });
