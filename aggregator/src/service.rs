@@ -101,7 +101,8 @@ impl Service {
         self.rounds.store().close().await;
     }
 
-    /// Stops at once, as a crash would: nothing is finished, nothing is said.
+    /// Stops the loops at once, as a crash would: nothing is finished, nothing is said. Connections that are open already end
+    /// with the runtime they run on.
     pub fn crash(self) {
         for task in &self.running {
             task.abort();

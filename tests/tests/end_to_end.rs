@@ -401,7 +401,7 @@ fn the_demo_refuses_bad_input_in_words() {
     demo_refuses(&["--data", &path("nowhere"), "--data-dir", &data_dir], &["expected a folder with text", "--data"]);
 
     std::fs::create_dir(path("binary")).expect("room");
-    std::fs::write(path("binary/noise.txt"), (0..200_000_u32).map(|at| (at * 7_919 >> 3) as u8).collect::<Vec<_>>())
+    std::fs::write(path("binary/noise.txt"), (0..200_000_u32).map(|at| ((at * 7_919) >> 3) as u8).collect::<Vec<_>>())
         .expect("room");
     demo_refuses(
         &["--data", &path("binary"), "--data-dir", &data_dir],

@@ -54,10 +54,11 @@ impl<S: Store> Rounds<S> {
         }
         let busy: BTreeSet<_> = standing.iter().map(|stand| stand.task).collect();
         for row in self.store.tasks().await? {
-            if !row.open && !busy.contains(&row.task) {
-                if let Err(error) = self.open_next(&row).await {
-                    tracing::error!(task = %row.task, %error, "no round could be opened; the next tick tries again");
-                }
+            if row.open || busy.contains(&row.task) {
+                continue;
+            }
+            if let Err(error) = self.open_next(&row).await {
+                tracing::error!(task = %row.task, %error, "no round could be opened; the next tick tries again");
             }
         }
         Ok(())

@@ -93,6 +93,9 @@ impl Header {
             params: RoundParams::read(&mut reader)?,
         };
         reader.finish()?;
+        if header.counter == 0 {
+            return Err(DecodeError::NotCanonical { field: "counter", expected: "at least 1" });
+        }
         if header.statement() != *statement {
             return Err(DecodeError::NotCanonical {
                 field: "header",
