@@ -13,12 +13,13 @@ pub struct SgdConfig {
     pub rate: f32,
 }
 
-/// Calibrated by simulation with 64 clients, `z = 4`, three seeds: from 0.5 to 1.5 it matters little, at 4 two of three
-/// runs on Rust lost half of their gain.
+/// Calibrated by simulation on 1.3 MB of Rust and of Markdown, 64 clients, `z = 4`, three seeds each. Nats below the
+/// unigram, mean and worst: 0.30 and 0.20 at 0.5, 0.33 and 0.24 at 1, 0.32 and 0.25 at 1.5, 0.24 and 0.08 at 4, the
+/// rate of the first calibration.
 const LOCAL_RATE: f32 = 1.0;
 
 impl Default for SgdConfig {
-    /// The demo's column for 64 clients.
+    /// The demo's column for 64 clients. 120 steps of 170 cost as much as 80 of 256 and gain a little more.
     fn default() -> Self {
         Self { steps: 120, positions: 170, rate: LOCAL_RATE }
     }
