@@ -13,7 +13,8 @@ use veilsum_aggregator::service::{Service, Setup};
 use veilsum_aggregator::store::seal::ServiceKey;
 use veilsum_aggregator::store::sql;
 use veilsum_aggregator::task::{Task, TaskFile};
-use veilsum_crypto::ids::Digest;
+use veilsum_client::config::Join;
+use veilsum_crypto::ids::{Digest, TaskId};
 use veilsum_crypto::primitives::signature::{IdentityPublicKey, IdentitySecretKey};
 use veilsum_crypto::transparency::checkpoint::CheckpointKey;
 
@@ -57,7 +58,8 @@ pub async fn serve(options: ServeOptions) -> Result<()> {
     }
     let authority = authority_key(&config.authority_key)?;
     let (service_key, keys) = service_keys(&config.data_dir, authority)?;
-    println!("aggregator key {}", Digest(*keys.aggregator.public().as_bytes()));
+    let aggregator = keys.aggregator.public();
+    println!("aggregator key {}", Digest(*aggregator.as_bytes()));
     let service = Service::start(Setup {
         database,
         service_key,
@@ -70,7 +72,8 @@ pub async fn serve(options: ServeOptions) -> Result<()> {
     .await?;
     for (file, model) in tasks {
         let id = service.rounds.create_task(&file, &model).await?;
-        println!("serving task {id} \"{}\"", file.name);
+        let join = write_join(&config, &file, id, aggregator)?;
+        println!("serving task {id} \"{}\"; clients join with {}", file.name, join.display());
     }
     println!("listening on http://{}, health and metrics on http://{}", service.address, config.operations);
     stop_signal().await?;
@@ -94,6 +97,19 @@ fn tasks(config: &Config) -> Result<Vec<(TaskFile, Vec<u8>)>> {
         Ok((file, model))
     };
     config.tasks.iter().map(read).collect()
+}
+
+/// The public file that clients are given: where the service is, the task, and the keys to pin. Written once; what an operator
+/// changes in it (the address behind a proxy, the policy) stays.
+fn write_join(config: &Config, file: &TaskFile, task: TaskId, aggregator: IdentityPublicKey) -> Result<PathBuf> {
+    let path = config.data_dir.join(format!("join-{task}.toml"));
+    if !path.exists() {
+        let mut join =
+            Join::new(&format!("http://{}", config.listen), task, aggregator, authority_key(&config.authority_key)?);
+        join.policy.noise_multiplier_min = join.policy.noise_multiplier_min.min(file.noise_multiplier);
+        join.write(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(path)
 }
 
 /// A public key as it stands in configuration files.

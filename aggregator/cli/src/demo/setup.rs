@@ -89,6 +89,14 @@ impl World {
         let spare = folder.join("spare");
         enrol(&authority, group, &spare.join("identity.toml"))?;
         join.write(&spare.join("join.toml"))?;
+        let config = format!(
+            "# Serves this demo's task again: veilsum serve --config {0}/veilsum.toml\nlisten = \"{1}\"\ndata_dir = \"{0}\"\n\
+             authority_key = \"{2}\"\n\n[[tasks]]\nfile = \"{0}/task.toml\"\n",
+            folder.display(),
+            service.address,
+            veilsum_crypto::ids::Digest(*authority.public().as_bytes()),
+        );
+        std::fs::write(folder.join("veilsum.toml"), config)?;
         let expected_graph =
             RosterParams::derive(cohort, &task.params).map(|params| (params.degree, params.threshold))?;
         service.rounds.create_task(&task.file, &learn::to_bytes(model)).await?;
