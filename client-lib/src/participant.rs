@@ -1,7 +1,7 @@
 //! Takes part in rounds: waits, trains, and carries each phase's message, written down first. Protocol §5, §4.5
 //!
 //! The phases of `veilsum_crypto::client` decide; what is here asks for what they need, writes down what they return and
-//! sends it. [`Play::run`] is the round, and the same lines serve a round that is resumed: what is on disk is the truth,
+//! sends it. `Play::run` is the round, and the same lines serve a round that is resumed: what is on disk is the truth,
 //! nothing of a phase is kept between calls. So a call may be dropped at any await and made again.
 
 mod line;

@@ -1,7 +1,7 @@
 //! The store over SQLite and PostgreSQL: one text for both, through `sqlx::Any`. §8
 //!
 //! Exactly once rests on three things: the primary key of `received`, the gate row that an admission
-//! holds until it commits, and the version that a commit names. [`admit`] and [`close`] are where
+//! holds until it commits, and the version that a commit names. `admit` and `close` are where
 //! they meet; `engine` holds what differs; `migrations/README.md` says what the text may use.
 
 use std::collections::BTreeMap;
