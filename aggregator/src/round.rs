@@ -149,6 +149,8 @@ pub struct Rounds<S> {
     clock: Arc<dyn Clock>,
     tasks: Mutex<BTreeMap<TaskId, Arc<Task>>>,
     views: Mutex<BTreeMap<RoundId, Arc<View>>>,
+    /// The newest commit of a round that this replica knows of: a view that was read before it is never served after it.
+    floors: Mutex<BTreeMap<RoundId, Version>>,
     signed: Mutex<SignedStatements>,
     newest: Mutex<BTreeMap<TaskId, Newest>>,
     queues: admission::Queues,
@@ -181,6 +183,7 @@ impl<S: Store> Rounds<S> {
             clock,
             tasks: Mutex::default(),
             views: Mutex::default(),
+            floors: Mutex::default(),
             signed: Mutex::default(),
             newest: Mutex::default(),
             queues: admission::Queues::default(),
@@ -305,11 +308,23 @@ impl<S: Store> Rounds<S> {
 
     /// A round at its newest commit that this replica knows of.
     pub async fn view(&self, round: RoundId) -> Result<Arc<View>, RoundError> {
+        let floor = self.floor(round);
         let cached = self.views.lock().expect("no panic holds this lock").get(&round).cloned();
-        match cached {
+        match cached.filter(|view| view.version >= floor) {
             Some(view) => Ok(view),
             None => self.reload(round).await,
         }
+    }
+
+    fn floor(&self, round: RoundId) -> Version {
+        self.floors.lock().expect("no panic holds this lock").get(&round).copied().unwrap_or(Version(0))
+    }
+
+    /// Notes that a round has come at least so far.
+    fn raise_floor(&self, round: RoundId, version: Version) {
+        let mut floors = self.floors.lock().expect("no panic holds this lock");
+        let floor = floors.entry(round).or_insert(version);
+        *floor = version.max(*floor);
     }
 
     /// A round at its newest commit.
@@ -327,7 +342,10 @@ impl<S: Store> Rounds<S> {
         let phase = Phase::decode(&loaded.state, &facts).map_err(|error| damaged(&error))?;
         let view = Arc::new(View { round, version: loaded.version, opened: loaded.opened, facts, phase });
         let mut views = self.views.lock().expect("no panic holds this lock");
-        views.insert(round, view.clone());
+        // A slow reader must not put an older view in the place of a newer one.
+        if views.get(&round).is_none_or(|cached| cached.version < view.version) {
+            views.insert(round, view.clone());
+        }
         if views.len() > CACHED_ROUNDS
             && let Some(over) =
                 views.iter().find(|(id, view)| **id != round && view.gone().is_some()).map(|(id, _)| *id)

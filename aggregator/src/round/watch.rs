@@ -42,7 +42,7 @@ impl<S: Store> Rounds<S> {
         let now: BTreeMap<RoundId, Version> = standing.iter().map(|s| (s.round, s.version)).collect();
         if now != *known {
             // Another replica may have committed, or ended a round: who waits looks again.
-            self.forget_stale(&now);
+            self.raise_floors(known, &now);
             self.commits.send_modify(|count| *count += 1);
             *known = now;
         }
@@ -78,9 +78,15 @@ impl<S: Store> Rounds<S> {
         Ok(())
     }
 
-    fn forget_stale(&self, now: &BTreeMap<RoundId, Version>) {
-        let mut views = self.views.lock().expect("no panic holds this lock");
-        views.retain(|round, view| view.gone().is_some() || now.get(round) == Some(&view.version));
+    /// Every commit adds one to a round's version; a round that stands no more was ended by a commit.
+    fn raise_floors(&self, known: &BTreeMap<RoundId, Version>, now: &BTreeMap<RoundId, Version>) {
+        now.iter().for_each(|(round, version)| self.raise_floor(*round, *version));
+        for (round, version) in known.iter().filter(|(round, _)| !now.contains_key(round)) {
+            self.raise_floor(*round, Version(version.0 + 1));
+        }
+        let views = self.views.lock().expect("no panic holds this lock");
+        let mut floors = self.floors.lock().expect("no panic holds this lock");
+        floors.retain(|round, _| now.contains_key(round) || views.contains_key(round));
     }
 
     async fn invited(&self, stand: &Standing) -> Result<u32, RoundError> {
@@ -133,7 +139,7 @@ impl<S: Store> Rounds<S> {
         if committed == Committed::Yes {
             tracing::info!(round = %view.round, phase = ?kind, admitted = count, next = ?next.kind(), "phase closed");
         }
-        self.views.lock().expect("no panic holds this lock").remove(&view.round);
+        self.raise_floor(view.round, Version(view.version.0 + 1)); // won or lost, somebody has committed
         self.commits.send_modify(|count| *count += 1);
         self.nudge.notify_one();
         Ok(())
