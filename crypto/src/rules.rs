@@ -26,8 +26,6 @@ pub enum Answer {
     Forbidden,
     /// 404: no such client here.
     Unknown,
-    /// 409: other bytes than before, or a key that is taken.
-    Conflict,
     /// 410: the phase has closed.
     Closed,
     /// 422: a rule is broken.

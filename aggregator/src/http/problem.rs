@@ -94,7 +94,6 @@ impl Problem {
             Answer::NotCanonical => StatusCode::BAD_REQUEST,
             Answer::Forbidden => StatusCode::FORBIDDEN,
             Answer::Unknown => StatusCode::NOT_FOUND,
-            Answer::Conflict => StatusCode::CONFLICT,
             Answer::Closed => StatusCode::GONE,
             Answer::RuleBroken => StatusCode::UNPROCESSABLE_ENTITY,
             Answer::TooEarly => StatusCode::TOO_EARLY,
