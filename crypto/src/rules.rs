@@ -184,16 +184,10 @@ impl Rejection {
         }
     }
 
-    /// Whether the bytes bear the sender's valid signature and break a rule nevertheless: evidence worth keeping.
+    /// Whether the bytes bear the sender's valid signature and break a rule nevertheless: evidence worth keeping. Edges that do
+    /// not hash to the signed root are none: whoever is on the way can put them behind an honest signature.
     pub fn is_proved_by_message(&self) -> bool {
-        matches!(
-            self,
-            Self::Edges { .. }
-                | Self::EdgesRoot
-                | Self::NotLowDegree
-                | Self::TooManyComplaints { .. }
-                | Self::RepeatedKey
-        )
+        matches!(self, Self::Edges { .. } | Self::NotLowDegree | Self::TooManyComplaints { .. } | Self::RepeatedKey)
     }
 }
 

@@ -27,12 +27,13 @@ impl Sharing {
         let signed = Signed::read(&mut Reader::new(body), labels::SHARE)?;
         is_from(&signed, client, &facts.chain.from_client(client, self.assembly.root()), &dealer.identity)?;
         let message = SealedShares::decode(body, params.degree)?;
+        // First, because only signed edges prove anything: others may have been put there on the way.
+        if !message.edges_are_signed() {
+            return Err(Rejection::EdgesRoot);
+        }
         let neighbours = self.assembly.order().neighbours(leaf);
         if !message.edges().iter().map(|edge| edge.holder).eq(neighbours) {
             return Err(Rejection::Edges { expected: params.degree });
-        }
-        if !message.edges_are_signed() {
-            return Err(Rejection::EdgesRoot);
         }
         let points: Vec<_> = message
             .edges()

@@ -95,15 +95,23 @@ fn r13_edges_that_are_not_those_signed_are_refused() {
     let mut altered = honest.clone();
     let at = altered.len() - 100; // in the ciphertext of the last edge
     altered[at] ^= 1;
-    assert_eq!(refused(play.aggregator.put(&play.world, dealer, &altered)), Rejection::EdgesRoot);
+    let on_the_way = refused(play.aggregator.put(&play.world, dealer, &altered));
+    assert_eq!(on_the_way, Rejection::EdgesRoot);
+    assert!(!on_the_way.is_proved_by_message(), "anybody on the way could have altered them: nobody is named");
 
     let degree = assembly(&play).params().degree;
     let mut edges = SealedShares::decode(&honest, degree).expect("as sent").edges().to_vec();
+    let mut readdressed = honest.clone();
+    readdressed[214..218].copy_from_slice(&edges[1].holder.0.to_le_bytes());
+    let on_the_way = refused(play.aggregator.put(&play.world, dealer, &readdressed));
+    assert!(!on_the_way.is_proved_by_message(), "a holder altered on the way names nobody either: {on_the_way}");
     edges.swap(0, 1);
     let (chain, root) = (&play.world.facts.chain, assembly(&play).root());
     let swapped = SealedShares::sign(edges, chain, root, dealer, &member(&play, dealer).identity).encode();
     let judged = play.aggregator.put(&play.world, dealer, &swapped);
-    assert_eq!(refused(judged), Rejection::Edges { expected: degree });
+    let signed_wrong = refused(judged);
+    assert_eq!(signed_wrong, Rejection::Edges { expected: degree });
+    assert!(signed_wrong.is_proved_by_message(), "these edges the dealer did sign");
     assert_eq!(play.aggregator.put(&play.world, dealer, &honest), Ok(()));
 }
 
