@@ -11,5 +11,5 @@ pub mod training;
 pub mod transport;
 
 pub use config::{Identity, Join};
-pub use participant::{ClientEvent, LocalWork, Participant, ParticipantError, RoundOutcome, TrainerWork};
+pub use participant::{ClientEvent, LeftOut, LocalWork, Participant, ParticipantError, RoundOutcome, TrainerWork};
 pub use transport::{HttpTransport, Transport};

@@ -4,6 +4,7 @@
 //! sends it. `Play::run` is the round, and the same lines serve a round that is resumed: what is on disk is the truth,
 //! nothing of a phase is kept between calls. So a call may be dropped at any await and made again.
 
+mod left_out;
 mod line;
 mod round;
 mod served;
@@ -41,6 +42,7 @@ use line::{Delivery, Line};
 use round::Round;
 use served::{HEADER_BYTES, LEAVES_MAX, List, REPLY_BYTES_MAX};
 
+pub use left_out::LeftOut;
 pub use work::{LocalWork, Trained, TrainerWork};
 
 /// How long one read may wait at the aggregator, which permits 30 s.
@@ -119,6 +121,8 @@ pub enum ClientEvent {
         /// In words.
         why: String,
     },
+    /// This client is not counted in the round; nobody is shown to have lied.
+    LeftOut(LeftOut),
     /// The result holds.
     Verified {
         /// Of which round.
@@ -161,6 +165,13 @@ pub enum RoundOutcome {
         /// As the aggregator says, docs/wire.md §9.
         reason: String,
     },
+    /// This client is not counted, although nobody is shown to have lied; it takes no further part.
+    LeftOut {
+        /// In which round.
+        round: RoundId,
+        /// Why.
+        reason: LeftOut,
+    },
     /// The aggregator broke a rule.
     Stopped {
         /// Which; `None` if what came was no header of the pinned aggregator.
@@ -170,6 +181,25 @@ pub enum RoundOutcome {
         /// Where the bytes were kept, unless they could not be.
         evidence: Option<PathBuf>,
     },
+}
+
+impl RoundOutcome {
+    /// The rule under which this client went no further, where it did not come to the end.
+    pub fn rule(&self) -> Option<Rule> {
+        match self {
+            Self::Verified { .. } | Self::Abandoned { .. } => None,
+            Self::LeftOut { reason, .. } => reason.rule(),
+            Self::Stopped { why, .. } => Some(why.rule()),
+        }
+    }
+
+    /// Which round it was, where there was one.
+    pub fn round(&self) -> Option<RoundId> {
+        match self {
+            Self::Verified { round, .. } | Self::Abandoned { round, .. } | Self::LeftOut { round, .. } => Some(*round),
+            Self::Stopped { round, .. } => *round,
+        }
+    }
 }
 
 /// Why a round was not played to an end, with neither a liar nor an ordinary end in sight.
@@ -230,6 +260,17 @@ pub enum ParticipantError {
         /// Of what came.
         found: Digest,
     },
+    /// The work has no update for such a round. Asked before the advert.
+    #[error("{0}; nothing was sent")]
+    Unsuited(#[source] Box<dyn Error + Send + Sync>),
+    /// An update of another length than the round's vectors.
+    #[error("the round's vectors have {expected} elements, the update has {found}; this client leaves the round")]
+    UpdateLen {
+        /// In the header, the weight included.
+        expected: usize,
+        /// As it came from training.
+        found: usize,
+    },
     /// No update.
     #[error("training failed: {0}; this client leaves the round")]
     Training(#[source] Box<dyn Error + Send + Sync>),
@@ -247,7 +288,16 @@ pub enum ParticipantError {
 impl ParticipantError {
     /// Whether playing the same round again would only fail again.
     fn ends_round(&self) -> bool {
-        matches!(self, Self::Refused { .. } | Self::Model { .. } | Self::Training(_) | Self::Update(_) | Self::Noise(_))
+        matches!(
+            self,
+            Self::Refused { .. }
+                | Self::Model { .. }
+                | Self::Unsuited(_)
+                | Self::UpdateLen { .. }
+                | Self::Training(_)
+                | Self::Update(_)
+                | Self::Noise(_)
+        )
     }
 }
 
@@ -255,13 +305,14 @@ impl ParticipantError {
 #[derive(Debug)]
 enum Halt {
     Over { reason: String },
+    LeftOut(LeftOut),
     Misbehaved(ServerMisbehaved),
     Failed(ParticipantError),
 }
 
 impl From<ServerMisbehaved> for Halt {
     fn from(why: ServerMisbehaved) -> Self {
-        Self::Misbehaved(why)
+        LeftOut::of(&why).map_or(Self::Misbehaved(why), Self::LeftOut)
     }
 }
 
@@ -419,6 +470,12 @@ impl<T: Transport> Participant<T> {
                 self.line.tell(ClientEvent::Abandoned { reason: reason.clone() });
                 Ok(RoundOutcome::Abandoned { round, reason })
             }
+            (Err(Halt::LeftOut(reason)), Some(round)) => {
+                self.give_up(session).await?;
+                self.line.tell(ClientEvent::LeftOut(reason.clone()));
+                Ok(RoundOutcome::LeftOut { round, reason })
+            }
+            (Err(Halt::LeftOut(_)), None) => unreachable!("a client is left out of a round, and there is none yet"),
             (Err(Halt::Over { reason }), None) => Err(ParticipantError::NoTask { task: self.task, reason }),
             (Err(Halt::Misbehaved(why)), round_id) => {
                 self.give_up(session).await?;
@@ -569,6 +626,8 @@ impl<T: Transport, W: LocalWork + ?Sized> Play<'_, T, W> {
 
         // Judged before anything that it names is fetched.
         self.of.member.policy.permits(&header, task)?;
+        let (work, asked) = (self.work.clone(), header.clone());
+        blocking(move || work::suits(&work, &asked)).await?.map_err(ParticipantError::Unsuited)?;
         let mut evidence = HeaderEvidence::default();
         if header.revocation_number != 0 {
             let path = format!("/v1/revocations/{}", header.revocation_digest);
@@ -762,6 +821,7 @@ impl<T: Transport, W: LocalWork + ?Sized> Play<'_, T, W> {
         }
         match self.put(phase, message).await? {
             Delivery::Admitted => Ok(()),
+            delivery if delivery.is_only_late() => Err(Halt::LeftOut(LeftOut::Late { phase })),
             Delivery::Closed(reason) => Err(Halt::Over { reason }),
         }
     }
@@ -861,6 +921,10 @@ impl<T: Transport, W: LocalWork + ?Sized> Play<'_, T, W> {
             Err(if error.is_panic() { "the trainer panicked".into() } else { "the runtime is shutting down".into() })
         });
         let update = update.map_err(ParticipantError::Training)?;
+        let (expected, found) = (self.round().header.params.vector_len as usize, update.vector_len());
+        if found != expected {
+            return Err(ParticipantError::UpdateLen { expected, found }.into());
+        }
         self.of.line.tell(ClientEvent::Trained);
         Ok(update)
     }

@@ -388,6 +388,73 @@ async fn an_abandoned_round_is_given_up_with_the_reason_of_the_aggregator() {
     assert_used_up(&fleet).await;
 }
 
+/// A message that comes late is nobody's lie: no evidence, and no second try under this counter.
+#[tokio::test]
+async fn a_client_whose_message_is_late_is_left_out_and_accuses_nobody() {
+    for (path, phase) in [("/advertise/", Phase::Advertise), ("/share/", Phase::Share)] {
+        let fleet = Fleet::new();
+        let late = fleet.line(move |request, reply| match request.path.contains(path) {
+            true => problem(410, "phase-closed"),
+            false => reply,
+        });
+        let mut participant = fleet.open(0, late).await;
+        let mut events = participant.events();
+        let [one, two] = <[_; 2]>::try_from(fleet.others()).ok().expect("two others");
+        let outcome = tokio::select! {
+            outcome = async { participant.take_part(&zeros()).await } => outcome.expect("left out is an outcome"),
+            _ = async { tokio::join!(one, two) } => panic!("client 0 should end first"),
+        };
+        let RoundOutcome::LeftOut { reason, .. } = outcome else { panic!("{outcome:?}") };
+        assert_eq!(reason, LeftOut::Late { phase });
+        assert!(reason.to_string().contains("cannot tell"), "{reason}");
+        let told =
+            std::iter::from_fn(|| events.try_recv().ok()).any(|event| event == ClientEvent::LeftOut(reason.clone()));
+        assert!(told && !fleet.directory.path().join("evidence").exists());
+        drop(participant);
+        assert_used_up(&fleet).await;
+    }
+}
+
+/// Work that has no update for such a round says so before the advert.
+#[tokio::test]
+async fn work_that_does_not_suit_the_round_sends_nothing() {
+    struct Picky;
+    impl LocalWork for Picky {
+        fn suits(&mut self, header: &Header) -> Result<(), Box<dyn Error + Send + Sync>> {
+            Err(format!("{} elements are too many", header.params.vector_len).into())
+        }
+        fn train(&mut self, _: &Header, _: &[u8]) -> work::Trained {
+            panic!("never asked")
+        }
+    }
+    let fleet = Fleet::new();
+    let mut participant = fleet.open(0, fleet.honest()).await;
+    let error = participant.take_part(&Arc::new(Mutex::new(Picky))).await.expect_err("no update");
+    assert!(matches!(error, ParticipantError::Unsuited(_)), "{error}");
+    assert_eq!(error.to_string(), "40 elements are too many; nothing was sent");
+    assert!(fleet.service.lock().expect("no panic").admitted.is_empty());
+}
+
+/// An update of another length than announced is the client's own fault, not the aggregator's.
+#[tokio::test]
+async fn an_update_of_another_length_ends_the_round_without_blame() {
+    struct Short;
+    impl LocalWork for Short {
+        fn train(&mut self, _: &Header, _: &[u8]) -> work::Trained {
+            Ok(ModelUpdate::new(vec![0.0; 7])?)
+        }
+    }
+    let fleet = Fleet::new();
+    let mut participant = fleet.open(0, fleet.honest()).await;
+    let [one, two] = <[_; 2]>::try_from(fleet.others()).ok().expect("two others");
+    let error = tokio::select! {
+        outcome = async { participant.take_part(&Arc::new(Mutex::new(Short))).await } => outcome.expect_err("no update"),
+        _ = async { tokio::join!(one, two) } => panic!("client 0 should fail first"),
+    };
+    assert!(matches!(error, ParticipantError::UpdateLen { expected: 40, found: 7 }), "{error}");
+    assert!(!fleet.directory.path().join("evidence").exists());
+}
+
 /// Training that fails ends the round for this client, after its advert was sent.
 #[tokio::test]
 async fn a_client_that_cannot_train_leaves_the_round() {

@@ -14,6 +14,14 @@ pub type Trained = Result<ModelUpdate, Box<dyn Error + Send + Sync>>;
 
 /// Makes one update from a model; runs on a thread of its own and may take its time.
 pub trait LocalWork: Send + 'static {
+    /// Whether there can be an update for such a round; asked before anything is sent. Yes, unless told otherwise.
+    ///
+    /// # Errors
+    /// What the round would have to be like, or the work. The client then sends nothing in this round.
+    fn suits(&mut self, _header: &Header) -> Result<(), Box<dyn Error + Send + Sync>> {
+        Ok(())
+    }
+
     /// Trains from `model`, the bytes whose hash the header names.
     ///
     /// # Errors
@@ -42,6 +50,15 @@ impl<L: LocalTrainer> TrainerWork<L> {
 }
 
 impl<L: LocalTrainer + Send + 'static> LocalWork for TrainerWork<L> {
+    fn suits(&mut self, header: &Header) -> Result<(), Box<dyn Error + Send + Sync>> {
+        let (values, weight_max) = (self.trainer.vector_len(), header.params.weight_max);
+        let expected = header.params.vector_len as usize - usize::from(weight_max > 0);
+        if values != expected {
+            return Err(format!("the task's model has {expected} values, this trainer's has {values}").into());
+        }
+        Ok(())
+    }
+
     fn train(&mut self, header: &Header, model: &[u8]) -> Trained {
         let values = self.trainer.train(&model_values(model)?, header.counter)?;
         let update = ModelUpdate::new(values)?;
@@ -61,6 +78,11 @@ fn model_values(bytes: &[u8]) -> Result<Vec<f32>, Box<dyn Error + Send + Sync>> 
     }
     let (values, _) = tensor.data().as_chunks::<4>();
     Ok(values.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+}
+
+/// As [`train`]: a work that is still training for a round that was dropped is waited for.
+pub fn suits<W: LocalWork + ?Sized>(work: &Mutex<W>, header: &Header) -> Result<(), Box<dyn Error + Send + Sync>> {
+    work.lock().unwrap_or_else(PoisonError::into_inner).suits(header)
 }
 
 /// A trainer that panicked in an earlier round is asked again: what it left behind is its own business.

@@ -210,8 +210,10 @@ impl Fleet {
 }
 
 fn report_stop(progress: &Progress, client: usize, outcome: &RoundOutcome) {
-    if let RoundOutcome::Stopped { why, .. } = outcome {
-        progress.say(&format!("client {client} stopped: {why}"));
+    match outcome {
+        RoundOutcome::Stopped { why, .. } => progress.say(&format!("client {client} stopped: {why}")),
+        RoundOutcome::LeftOut { reason, .. } => progress.say(&format!("client {client} is left out: {reason}")),
+        RoundOutcome::Verified { .. } | RoundOutcome::Abandoned { .. } => {}
     }
 }
 
@@ -384,13 +386,8 @@ async fn take_part(kit: Kit, transport: Arc<Lossy>) -> Ended {
         loop {
             // A client that was lost first ends the round that it was lost in.
             let outcome = participant.take_part(&work).await?;
-            let is_earlier = match &outcome {
-                RoundOutcome::Verified { round: ended, .. } | RoundOutcome::Abandoned { round: ended, .. } => {
-                    *ended != round
-                }
-                RoundOutcome::Stopped { .. } => false,
-            };
-            if !is_earlier {
+            let is_stop = matches!(outcome, RoundOutcome::Stopped { .. });
+            if is_stop || outcome.round() == Some(round) {
                 return Ok(outcome);
             }
         }

@@ -1,0 +1,119 @@
+//! Why a client is not in a round's sum although nobody is shown to have lied. Protocol §5
+//!
+//! A lie that the client can show to others ends in `RoundOutcome::Stopped`, with evidence. What is here it cannot show:
+//! either the cause lies with the client itself, or the aggregator says that a message came too late, or not at all. An
+//! answer 204 is not signed, so from the client's place a message that was late cannot be told from one that was held back.
+//! In each case the client goes no further, sends nothing more under the round's counter, and keeps no evidence.
+
+use veilsum_crypto::rules::{CertificateError, Rejection, Rule, ServerMisbehaved};
+
+use super::Phase;
+
+/// Why a client is not counted in a round.
+#[derive(Clone, PartialEq, Debug, thiserror::Error)]
+pub enum LeftOut {
+    /// The own ledger refuses. Decided here, by the client.
+    #[error(
+        "R-26: its own privacy budget does not cover the round: epsilon would be {would_be:.3}, the budget is {budget:.3}; \
+         it sends no update. Only the owner of the data may raise budget_epsilon"
+    )]
+    Budget {
+        /// Epsilon after the round.
+        would_be: f64,
+        /// What the policy grants.
+        budget: f64,
+    },
+    /// The own certificate does not hold for this round: every aggregator would refuse its advert.
+    #[error("R-06: its own certificate does not hold for this round: {0}")]
+    Certificate(CertificateError),
+    /// The own clock ran backwards between advert and roster, so that nobody can say how old the roster is.
+    #[error(
+        "R-08: its own clock ran backwards since its advert, so it cannot tell whether the roster came in time; set the clock"
+    )]
+    ClockBackwards,
+    /// A message without which there is no way on was answered 410.
+    #[error(
+        "its {} message came after that phase had closed, says the aggregator; a client cannot tell a late message from an \
+         aggregator that closed early or held it back", phase.as_str()
+    )]
+    Late {
+        /// Of which phase.
+        phase: Phase,
+    },
+    /// The core leaves it out, and it uploads nothing.
+    #[error(
+        "R-17: the core leaves it out: its shares were not in place with enough neighbours when the core was fixed, says the \
+         aggregator; nothing of its update was sent. A client cannot tell mail and messages that were late from an aggregator \
+         that held them back"
+    )]
+    NotInCore,
+    /// It uploaded, and the survivor list leaves it out; it confirms and opens nothing.
+    #[error(
+        "R-21: the survivor list leaves it out, so its upload came too late, says the aggregator; the upload stays masked and \
+         is in no sum. A client cannot tell a late message from an aggregator that held it back"
+    )]
+    NotListed,
+}
+
+impl LeftOut {
+    /// Of a refusal that shows no lie; `None` of one that does.
+    pub fn of(why: &ServerMisbehaved) -> Option<Self> {
+        Some(match why {
+            ServerMisbehaved::Budget { would_be, budget } => Self::Budget { would_be: *would_be, budget: *budget },
+            // The own certificate is judged with the header, before there is a roster with leaves.
+            ServerMisbehaved::Member { leaf: u32::MAX, rejection } => match rejection.as_ref() {
+                Rejection::Certificate { reason, .. } => Self::Certificate(*reason),
+                _ => return None,
+            },
+            ServerMisbehaved::ClockBackwards => Self::ClockBackwards,
+            ServerMisbehaved::NotInCore => Self::NotInCore,
+            ServerMisbehaved::NotListed => Self::NotListed,
+            _ => return None,
+        })
+    }
+
+    /// The rule under which the client goes no further, where there is one.
+    pub fn rule(&self) -> Option<Rule> {
+        Some(Rule(match self {
+            Self::Budget { .. } => 26,
+            Self::Certificate(_) => 6,
+            Self::ClockBackwards => 8,
+            Self::Late { .. } => return None,
+            Self::NotInCore => 17,
+            Self::NotListed => 21,
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use veilsum_crypto::ids::ClientId;
+
+    /// The rule is the same whichever way the ending is told.
+    #[test]
+    fn what_shows_no_lie_keeps_its_rule_and_what_does_stays_one() {
+        let reason = CertificateError::Expired;
+        let rejection = Box::new(Rejection::Certificate { client: ClientId([1; 16]), reason });
+        let blameless = [
+            ServerMisbehaved::Budget { would_be: 2.0, budget: 1.0 },
+            ServerMisbehaved::Member { leaf: u32::MAX, rejection: rejection.clone() },
+            ServerMisbehaved::ClockBackwards,
+            ServerMisbehaved::NotInCore,
+            ServerMisbehaved::NotListed,
+        ];
+        for why in blameless {
+            let told = LeftOut::of(&why).unwrap_or_else(|| panic!("{why}"));
+            assert_eq!(told.rule(), Some(why.rule()), "{told}");
+        }
+        let lies = [
+            ServerMisbehaved::Member { leaf: 3, rejection },
+            ServerMisbehaved::NeighboursInCore { found: 1, needed: 2 },
+            ServerMisbehaved::TooFewSurvivors { found: 1, needed: 2 },
+            ServerMisbehaved::OwnLeaf,
+        ];
+        for why in lies {
+            assert_eq!(LeftOut::of(&why), None, "{why}");
+        }
+    }
+}
