@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod host;
 pub mod http;
 pub mod round;
 pub mod service;

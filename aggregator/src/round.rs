@@ -16,7 +16,7 @@ use veilsum_crypto::rules::{Abandonment, Rejection};
 use veilsum_crypto::server::{self, Admitted, Phase, PhaseKind, RoundFacts, StatementKind};
 use veilsum_crypto::transparency::checkpoint::CheckpointKey;
 
-use crate::clock::Clock;
+use crate::host::Host;
 use crate::store::{Committed, Store, StoreError, Version};
 use crate::task::{Task, TaskFile};
 
@@ -146,7 +146,7 @@ impl View {
 pub struct Rounds<S> {
     store: Arc<S>,
     keys: ServiceKeys,
-    clock: Arc<dyn Clock>,
+    host: Host,
     tasks: Mutex<BTreeMap<TaskId, Arc<Task>>>,
     views: Mutex<BTreeMap<RoundId, Arc<View>>>,
     /// The newest commit of a round that this replica knows of: a view that was read before it is never served after it.
@@ -176,11 +176,11 @@ const CACHED_ROUNDS: usize = 64;
 
 impl<S: Store> Rounds<S> {
     /// Over a store that is ready.
-    pub fn new(store: Arc<S>, keys: ServiceKeys, clock: Arc<dyn Clock>) -> Arc<Self> {
+    pub fn new(store: Arc<S>, keys: ServiceKeys, host: Host) -> Arc<Self> {
         Arc::new(Self {
             store,
             keys,
-            clock,
+            host,
             tasks: Mutex::default(),
             views: Mutex::default(),
             floors: Mutex::default(),
@@ -260,9 +260,8 @@ impl<S: Store> Rounds<S> {
         let body = Arc::new(body);
         let judged = {
             let (view, body) = (view.clone(), body.clone());
-            tokio::task::spawn_blocking(move || server::accept(&view.facts, &view.phase, addressed, client, &body))
-                .await
-                .map_err(|error| RoundError::Defect(error.to_string()))?
+            let judge = move || server::accept(&view.facts, &view.phase, addressed, client, &body);
+            self.host.workers.run(judge).await.map_err(RoundError::Defect)?
         };
         let admitted = match judged {
             Ok(accepted) => self.admit(round, addressed, accepted).await?,
@@ -474,7 +473,7 @@ impl<S: Store> Rounds<S> {
     pub async fn create_task(&self, file: &TaskFile, model: &[u8]) -> Result<TaskId, RoundError> {
         let task = Task::new(file.clone()).map_err(|error| RoundError::Defect(error.to_string()))?;
         let text = toml::to_string(file).map_err(|error| RoundError::Defect(error.to_string()))?;
-        match self.store.create_task(task.id, &text, model, self.clock.now()).await? {
+        match self.store.create_task(task.id, &text, model, self.host.clock.now()).await? {
             Committed::Yes => {}
             Committed::Conflict => {
                 return Err(RoundError::Defect(format!(

@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use veilsum_crypto::ids::Timestamp;
 
 use crate::clock::Clock;
+use crate::host::Host;
 use crate::http;
 use crate::round::{self, Rounds, ServiceKeys};
 use crate::store::seal::ServiceKey;
@@ -70,7 +71,7 @@ impl Service {
     /// Opens the store, listens, and runs the watch loop.
     pub async fn start(setup: Setup) -> Result<Self, StartError> {
         let store = Arc::new(SqlStore::open(&setup.database, setup.service_key).await?);
-        let rounds = Rounds::new(store, setup.keys, setup.clock.clone());
+        let rounds = Rounds::new(store, setup.keys, Host { clock: setup.clock.clone(), ..Host::system() });
         let listener = listen(setup.listen).await?;
         let address = local(&listener, setup.listen)?;
         let mut running = vec![

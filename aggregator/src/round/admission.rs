@@ -83,7 +83,7 @@ impl<S: Store> Rounds<S> {
         while let Some(batch) = self.next_batch(round, phase) {
             let (accepted, answers): (Vec<_>, Vec<_>) =
                 batch.into_iter().map(|waiting| (waiting.accepted, waiting.answer)).unzip();
-            let outcome = self.store.admit(round, phase, &accepted, self.clock.now()).await;
+            let outcome = self.store.admit(round, phase, &accepted, self.host.clock.now()).await;
             for (index, answer) in answers.into_iter().enumerate() {
                 let said = match &outcome {
                     Ok(admitted) => Ok(admitted.get(index).copied().unwrap_or(Admitted::Closed)),

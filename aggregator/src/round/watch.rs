@@ -72,7 +72,7 @@ impl<S: Store> Rounds<S> {
         }
         let invited = self.invited(stand).await?;
         let has_enough = view.phase.enough(invited).is_some_and(|enough| stand.clients >= enough);
-        if has_enough || self.due(&view, stand) <= self.clock.now() {
+        if has_enough || self.due(&view, stand) <= self.host.clock.now() {
             self.advance(&view).await?;
         }
         Ok(())
@@ -117,13 +117,11 @@ impl<S: Store> Rounds<S> {
         let kind = view.phase.kind();
         let received = self.store.fence(view.round, kind).await?;
         let count = received.bodies.len();
-        let mut nonce = [0; 32];
-        getrandom::fill(&mut nonce).map_err(|error| RoundError::Defect(error.to_string()))?;
+        let nonce = self.host.chance.draw().map_err(RoundError::Defect)?;
         let (next, mut effects) = {
             let view = view.clone();
-            tokio::task::spawn_blocking(move || server::close(&view.facts, view.phase.clone(), received, nonce))
-                .await
-                .map_err(|error| RoundError::Defect(error.to_string()))?
+            let close = move || server::close(&view.facts, view.phase.clone(), received, nonce);
+            self.host.workers.run(close).await.map_err(RoundError::Defect)?
         };
         if let Some(model) = self.learn(view, &next, &effects).await? {
             effects.push(model);
@@ -135,7 +133,7 @@ impl<S: Store> Rounds<S> {
         }
         let state = next.encode();
         let committed =
-            self.store.commit(view.round, view.version, next.kind(), &state, &effects, self.clock.now()).await?;
+            self.store.commit(view.round, view.version, next.kind(), &state, &effects, self.host.clock.now()).await?;
         if committed == Committed::Yes {
             tracing::info!(round = %view.round, phase = ?kind, admitted = count, next = ?next.kind(), "phase closed");
         }
@@ -186,7 +184,7 @@ impl<S: Store> Rounds<S> {
         let header = Header {
             task: row.task,
             counter: row.counter + 1,
-            opened_at: self.clock.now(),
+            opened_at: self.host.clock.now(),
             aggregator_key: self.keys.aggregator.public(),
             authority_key: self.keys.authority,
             revocation_number: 0,
@@ -196,8 +194,7 @@ impl<S: Store> Rounds<S> {
             layout_hash: task.layout,
             params: task.params,
         };
-        let mut salt = [0; 32];
-        getrandom::fill(&mut salt).map_err(|error| RoundError::Defect(error.to_string()))?;
+        let salt = self.host.chance.draw().map_err(RoundError::Defect)?;
         let new = NewRound {
             round: header.round(),
             task: row.task,
