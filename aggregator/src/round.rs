@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch as signal};
-use veilsum_crypto::ids::{ClientId, Digest, LeafIndex, RoundId, TaskId, Timestamp};
+use veilsum_crypto::ids::{ClientId, LeafIndex, RoundId, TaskId, Timestamp};
 use veilsum_crypto::messages::{Header, RevocationList};
 use veilsum_crypto::primitives::labels;
 use veilsum_crypto::primitives::signature::{IdentityPublicKey, IdentitySecretKey, Signed, Statement};
@@ -22,6 +22,7 @@ use crate::task::{Task, TaskFile};
 
 mod admission;
 pub mod learn;
+mod log_tree;
 mod watch;
 
 pub use watch::{charge_bytes, charge_from_bytes, epsilon_spent, run};
@@ -153,6 +154,8 @@ pub struct Rounds<S> {
     floors: Mutex<BTreeMap<RoundId, Version>>,
     signed: Mutex<SignedStatements>,
     newest: Mutex<BTreeMap<TaskId, Newest>>,
+    /// Held while it is extended: one request reads what is new, the others wait for it.
+    log_tree: tokio::sync::Mutex<log_tree::LogTree>,
     queues: admission::Queues,
     /// Wakes the watch loop: something was admitted.
     nudge: Notify,
@@ -186,6 +189,7 @@ impl<S: Store> Rounds<S> {
             floors: Mutex::default(),
             signed: Mutex::default(),
             newest: Mutex::default(),
+            log_tree: tokio::sync::Mutex::default(),
             queues: admission::Queues::default(),
             nudge: Notify::new(),
             commits: signal::Sender::new(0),
@@ -515,16 +519,6 @@ impl<S: Store> Rounds<S> {
         let head = self.store.log_head().await?;
         let head = veilsum_crypto::primitives::merkle::TreeHead { size: head.size, root: head.root };
         Ok(self.keys.checkpoint.note(&self.keys.origin, &head))
-    }
-
-    /// Proof that the log of `from` leaves is the beginning of that of `to`. §9
-    pub async fn log_growth(&self, from: u64, to: u64) -> Result<Vec<Digest>, RoundError> {
-        let size = self.store.log_head().await?.size;
-        if from == 0 || from > to || to > size {
-            return Err(RoundError::Unknown("stretch of the log"));
-        }
-        let leaves = self.store.log_leaves(0, to).await?;
-        Ok(veilsum_crypto::primitives::merkle::consistency_path(&leaves, from))
     }
 }
 

@@ -10,7 +10,7 @@ use veilsum_crypto::ids::Timestamp;
 
 use crate::clock::Clock;
 use crate::host::Host;
-use crate::http;
+use crate::http::{self, listen};
 use crate::round::{self, Rounds, ServiceKeys};
 use crate::store::seal::ServiceKey;
 use crate::store::sql::SqlStore;
@@ -72,7 +72,7 @@ impl Service {
     pub async fn start(setup: Setup) -> Result<Self, StartError> {
         let store = Arc::new(SqlStore::open(&setup.database, setup.service_key).await?);
         let rounds = Rounds::new(store, setup.keys, Host { clock: setup.clock.clone(), ..Host::system() });
-        let listener = listen(setup.listen).await?;
+        let listener = bind(setup.listen).await?;
         let address = local(&listener, setup.listen)?;
         let mut running = vec![
             tokio::spawn(serve(listener, http::router(rounds.clone()), rounds.clone())),
@@ -80,7 +80,7 @@ impl Service {
         ];
         let mut operations = None;
         if let Some(wanted) = setup.operations {
-            let listener = listen(wanted).await?;
+            let listener = bind(wanted).await?;
             operations = Some(local(&listener, wanted)?);
             running.push(tokio::spawn(serve(listener, http::operations(rounds.clone()), rounds.clone())));
         }
@@ -111,7 +111,7 @@ impl Service {
     }
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
     TcpListener::bind(address).await.map_err(|cause| StartError::Listen { address, cause })
 }
 
@@ -120,10 +120,7 @@ fn local(listener: &TcpListener, wanted: SocketAddr) -> Result<SocketAddr, Start
 }
 
 async fn serve<S: Store>(listener: TcpListener, router: axum::Router, rounds: Arc<Rounds<S>>) {
-    let served = axum::serve(listener, router).with_graceful_shutdown(async move { rounds.drained().await }).await;
-    if let Err(error) = served {
-        tracing::error!(%error, "a listener ended");
-    }
+    listen::serve(listener, router, listen::Limits::default(), async move { rounds.drained().await }).await;
 }
 
 async fn purge<S: Store>(rounds: Arc<Rounds<S>>, clock: Arc<dyn Clock>, days: u64) {

@@ -1,6 +1,8 @@
 //! `PUT /v1/rounds/{round}/{phase}/{client}`: all seven client messages. Each is signed; the signature is the
 //! authentication. The same bytes again succeed; other bytes are refused. docs/wire.md §8.1
 
+use std::time::Duration;
+
 use axum::body::{Body, HttpBody, to_bytes};
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -8,6 +10,11 @@ use axum::http::{HeaderMap, StatusCode, header};
 use super::{App, Problem, wire};
 use crate::round::{RoundError, Rounds};
 use crate::store::Store;
+
+/// A body has this long, and as much more as a slow line needs for the longest that its phase permits.
+const BODY_TIME: Duration = Duration::from_secs(10);
+/// A line slower than this is taken for one that means to hold a place: 64 KiB/s.
+const SLOWEST_BYTES_PER_S: usize = 64 * 1024;
 
 /// Reads a body no longer than its phase permits, and hands it on.
 pub async fn put<S: Store>(
@@ -31,7 +38,14 @@ pub async fn put<S: Store>(
     if body.size_hint().lower() > limit as u64 {
         return Err(too_long());
     }
-    let body = to_bytes(body, limit).await.map_err(|_| too_long())?;
+    let time = BODY_TIME + Duration::from_secs((limit / SLOWEST_BYTES_PER_S) as u64);
+    let body = match tokio::time::timeout(time, to_bytes(body, limit)).await {
+        Ok(body) => body.map_err(|_| too_long())?,
+        Err(_) => {
+            let detail = format!("a body within {} s was expected; send it again over a faster line", time.as_secs());
+            return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, None, detail));
+        }
+    };
     app.rounds.accept(round, phase, client, body.to_vec()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
