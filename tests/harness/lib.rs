@@ -1,5 +1,7 @@
 //! What the tests share: stores to run on, a store in memory, a world of real services and clients, and liars.
 
+pub mod attacks;
+pub mod catalogue;
 pub mod hostile;
 pub mod memory_store;
 pub mod postgres;

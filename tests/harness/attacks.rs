@@ -1,0 +1,131 @@
+//! The attack catalogue (`tests/attacks.csv`), played: one function a row, named by the row's id.
+//!
+//! In: how much more to execute than by default. Out: what was seen. An attack that gets what it must not panics, as a test
+//! does. `tests/tests/attacks.rs` runs each as a test; the program `attacks` prints them as a table.
+//!
+//! Where an attack proves little by failing, the honest control, or the same attack on a client without the check, is played
+//! first. Counts are those executed; the catalogue's larger ones need `--scale`.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Mutex;
+
+use crate::catalogue::{self, Row};
+
+mod a_views;
+mod rehearsal;
+
+/// How many times as much is executed as by default.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Scale(pub usize);
+
+impl Scale {
+    /// So many, by default.
+    pub fn times(self, count: usize) -> usize {
+        count.saturating_mul(self.0)
+    }
+}
+
+/// What an attack came to.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Seen {
+    /// In words.
+    pub text: String,
+    /// In numbers, with their names.
+    pub figures: Vec<(&'static str, f64)>,
+}
+
+impl Seen {
+    /// In words.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into(), figures: Vec::new() }
+    }
+
+    /// And one number of it.
+    pub fn figure(mut self, name: &'static str, value: impl Into<f64>) -> Self {
+        self.figures.push((name, value.into()));
+        self
+    }
+
+    /// And one count of it.
+    pub fn count(self, name: &'static str, count: usize) -> Self {
+        self.figure(name, count as f64)
+    }
+}
+
+/// An attack under way.
+pub type Playing = Pin<Box<dyn Future<Output = Seen> + Send>>;
+
+/// One row of the catalogue, and how it is played.
+#[derive(Clone, Debug)]
+pub struct Attack {
+    /// Its function: the id in lower case, then what the attack is.
+    pub name: &'static str,
+    /// What is threatened, as the registry knows it.
+    pub threat: &'static str,
+    /// Plays it.
+    pub play: fn(Scale) -> Playing,
+}
+
+impl Attack {
+    /// As in the catalogue: a letter and two digits.
+    pub fn id(&self) -> String {
+        self.name[..3].to_uppercase()
+    }
+
+    /// What the catalogue says of it.
+    pub fn row(&self) -> Row {
+        catalogue::row(&self.id()).unwrap_or_else(|| panic!("{} is in the catalogue", self.id()))
+    }
+}
+
+/// Hands every attack to a macro: `family::function: "threat";` one after another. The one list of them.
+#[macro_export]
+macro_rules! attacks {
+    ($each:ident) => {
+        $each! {
+            a_views::a01_key_directory_lie: "key directory lie";
+            a_views::a02_split_directory_view: "split directory view";
+            a_views::a05_roster_omission: "roster omission";
+            a_views::a06_sybil_cohort: "Sybil cohort, one honest client";
+            a_views::a07_claimed_cohort: "claimed vs real cohort";
+            a_views::a08_parameter_downgrade: "parameter downgrade";
+            a_views::a09_server_picks_neighbours: "server picks neighbours";
+        }
+    };
+}
+
+macro_rules! registry {
+    ($($family:ident::$name:ident: $threat:literal;)*) => {
+        /// Every attack that is played, in the order of the catalogue's letters.
+        pub fn all() -> Vec<Attack> {
+            vec![$(Attack {
+                name: stringify!($name),
+                threat: $threat,
+                play: |scale| Box::pin($family::$name(scale)),
+            }),*]
+        }
+    };
+}
+attacks!(registry);
+
+/// The attack with this name.
+pub fn named(name: &str) -> Attack {
+    all().into_iter().find(|attack| attack.name == name).unwrap_or_else(|| panic!("no attack is called {name}"))
+}
+
+/// What is being tried right now, so that a failure can say so. One attack at a time in the program; tests print it instead.
+static TRYING: Mutex<Option<String>> = Mutex::new(None);
+
+/// Says what is tried next: aloud, unless the program keeps it.
+fn trying(what: &str) {
+    match &mut *TRYING.lock().expect("no panic holds this lock") {
+        Some(kept) => *kept = what.to_string(),
+        None => println!("trying: {what}"),
+    }
+}
+
+/// Keeps what is tried instead of printing it, from now on; returns what was kept last.
+pub fn keep_quiet() -> String {
+    TRYING.lock().expect("no panic holds this lock").replace(String::new()).unwrap_or_default()
+}

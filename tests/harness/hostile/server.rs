@@ -1,0 +1,581 @@
+//! A server that lies: it holds the aggregator's keys and those of every client but its victims, forges any statement, and
+//! answers any request with anything. Its victims are real `Participant`s, over HTTP.
+//!
+//! Left alone it is honest: the victims' messages go to `veilsum_crypto::server`, the other clients are played by
+//! `veilsum_crypto::testing`, and each phase closes when all have spoken. A lie is one deviation from that: a function that
+//! may answer a request before the honest server does. A server that is `deaf` hears its victims and does nothing of itself:
+//! everything they read is the lie's to make.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use veilsum_client::config::{Identity, Join};
+use veilsum_client::transport::Reply;
+use veilsum_client::{HttpTransport, LocalWork, Participant, ParticipantError, RoundOutcome};
+use veilsum_crypto::client::*;
+use veilsum_crypto::ids::{ClientId, Digest, LeafIndex, Timestamp};
+use veilsum_crypto::messages::{Bitmap, CoreSet, Header, RevocationList, Roster, SealedShares, Survivors};
+use veilsum_crypto::params::{RosterParams, RoundParams};
+use veilsum_crypto::primitives::codec::write_prefixed;
+use veilsum_crypto::primitives::labels;
+use veilsum_crypto::primitives::signature::{IdentitySecretKey, Signed, Statement};
+use veilsum_crypto::server::{Assembly, PhaseKind, RoundFacts, StatementKind};
+use veilsum_crypto::testing::{NOON, Play, TASK, World, now, os_rng, small_params};
+use veilsum_crypto::update::ModelUpdate;
+
+use super::front::{Asked, Front, Told};
+use crate::world::sha256;
+
+/// What clients train from.
+pub const MODEL: &[u8] = b"a model";
+/// How long a victim's read waits here.
+const READ_WAIT: Duration = Duration::from_millis(500);
+/// How often a read that waits looks again.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
+/// How long a victim that stopped is watched, to see that it says nothing further.
+const SILENCE: Duration = Duration::from_millis(100);
+
+/// What is served in place of the honest answer; `None`: the honest one.
+pub type Lie = Box<dyn FnMut(&mut Server, &Asked) -> Option<Reply> + Send>;
+
+/// A message of a victim.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Said {
+    /// Whose.
+    pub client: ClientId,
+    /// As in addresses.
+    pub phase: String,
+    /// Its bytes.
+    pub body: Vec<u8>,
+}
+
+/// An aggregator with all clients but its victims. It moves on as these speak.
+pub struct Server {
+    /// The round, as it is without lies.
+    pub play: Play,
+    /// Numbers of the real clients.
+    pub victims: Vec<usize>,
+    /// Everything that victims sent, in order, repetitions included.
+    pub said: Vec<Said>,
+    /// Nothing that victims say goes to the honest server.
+    pub is_deaf: bool,
+    rosters: BTreeMap<ClientId, AwaitingRoster>,
+    mails: BTreeMap<ClientId, AwaitingMail>,
+    ready: BTreeMap<ClientId, ReadyToMask>,
+    uploaded: BTreeMap<ClientId, AwaitingSurvivors>,
+    confirmed: BTreeMap<ClientId, ReadyToUnmask>,
+    lie: Option<Lie>,
+}
+
+impl Server {
+    /// In this world, with client 0 as its victim. The header names the model that is served.
+    pub fn new(world: World) -> Self {
+        let world = with_header(world, |header| header.model_hash = sha256(MODEL));
+        Self {
+            play: Play::of(world),
+            victims: vec![0],
+            said: Vec::new(),
+            is_deaf: false,
+            rosters: BTreeMap::new(),
+            mails: BTreeMap::new(),
+            ready: BTreeMap::new(),
+            uploaded: BTreeMap::new(),
+            confirmed: BTreeMap::new(),
+            lie: None,
+        }
+    }
+
+    /// With these parameters.
+    pub fn with(params: RoundParams) -> Self {
+        Self::new(World::new(params))
+    }
+
+    /// Six clients and eight coordinates: c = 1, T = 1, a complete graph.
+    pub fn six() -> Self {
+        Self::with(small_params(6, 8))
+    }
+
+    /// Twelve clients and eight coordinates: c = 1, T = 3, k = 8, t = 5.
+    pub fn twelve() -> Self {
+        Self::with(small_params(12, 8))
+    }
+
+    /// The same with another header.
+    pub fn heading(mut self, change: impl FnOnce(&mut Header)) -> Self {
+        self.play.world = with_header(self.play.world, change);
+        self
+    }
+
+    /// The same, lying so.
+    pub fn telling(mut self, lie: impl FnMut(&mut Server, &Asked) -> Option<Reply> + Send + 'static) -> Self {
+        self.lie = Some(Box::new(lie));
+        self
+    }
+
+    /// The same, with this in place of one resource of a round, whoever reads it.
+    pub fn with_instead(self, what: &'static str, lie: impl Fn(&mut Server) -> Vec<u8> + Send + 'static) -> Self {
+        self.telling(move |server, asked| asked.reads(what).then(|| Reply::new(200, lie(server))))
+    }
+
+    /// The same with these clients real.
+    pub fn against(mut self, victims: impl IntoIterator<Item = usize>) -> Self {
+        self.victims = victims.into_iter().collect();
+        self
+    }
+
+    /// A client's id by number.
+    pub fn client(&self, number: usize) -> ClientId {
+        self.play.world.members[number].client()
+    }
+
+    /// The first victim.
+    pub fn victim(&self) -> ClientId {
+        self.client(self.victims[0])
+    }
+
+    /// Who the roster put together.
+    pub fn assembly(&self) -> &Assembly {
+        self.play.aggregator.phase.assembly().expect("there is a roster")
+    }
+
+    /// A client's place in the roster.
+    pub fn leaf(&self, client: ClientId) -> LeafIndex {
+        self.assembly().roster().leaf_of(client).expect("on the roster")
+    }
+
+    /// A client's neighbours, in its order.
+    pub fn neighbours(&self, client: ClientId) -> Vec<ClientId> {
+        let neighbours = self.assembly().order().neighbours(self.leaf(client));
+        neighbours.into_iter().map(|leaf| self.assembly().roster().client(leaf)).collect()
+    }
+
+    /// Signs anything as the aggregator.
+    pub fn signed(&self, statement: &Statement) -> Vec<u8> {
+        self.play.world.signed(statement.clone())
+    }
+
+    /// The honest statement, as served.
+    pub fn served(&self, kind: StatementKind) -> Vec<u8> {
+        self.play.aggregator.served(&self.play.world, kind)
+    }
+
+    /// The root of an honest statement.
+    pub fn root(&self, kind: StatementKind) -> Digest {
+        use sha2::{Digest as _, Sha256};
+        Digest(Sha256::digest(&self.play.aggregator.statements[&kind].0).into())
+    }
+
+    /// Everybody on the roster but these.
+    pub fn all_but(&self, without: &[ClientId]) -> Bitmap {
+        let n = self.assembly().params().n;
+        let without: Vec<LeafIndex> = without.iter().map(|client| self.leaf(*client)).collect();
+        Bitmap::of(n, (0..n).map(LeafIndex).filter(|leaf| !without.contains(leaf)))
+    }
+
+    /// A roster over these leaves, with figures of the server's choice.
+    pub fn roster(&self, members: Vec<(ClientId, Digest)>, change: impl FnOnce(&mut RosterParams)) -> Vec<u8> {
+        let mut params = *self.assembly().params();
+        change(&mut params);
+        let roster = Roster::fix(&self.play.world.facts.chain, &params, [9; 32], members);
+        [self.signed(roster.statement()), roster.list()].concat()
+    }
+
+    /// A core over the roster in force.
+    pub fn core(&self, members: Bitmap) -> Vec<u8> {
+        self.signed(CoreSet::fix(members, &self.play.world.facts.chain, self.assembly().root()).statement())
+    }
+
+    /// A survivor list over the core in force. Clients do not check its tree of uploads.
+    pub fn survivors(&self, members: Bitmap) -> Vec<u8> {
+        let core = self.root(StatementKind::Core);
+        self.signed(Survivors::fix(members, Digest([7; 32]), &self.play.world.facts.chain, core).statement())
+    }
+
+    /// A victim's mailbox, as it honestly is.
+    pub fn mail(&self, client: ClientId) -> Vec<Vec<u8>> {
+        let mut mail = self.play.aggregator.mail.get(&client).cloned().unwrap_or_default();
+        mail.sort_by_key(|item| u32::from_le_bytes(item[..4].try_into().expect("a dealer")));
+        mail
+    }
+
+    /// What a client dealt.
+    pub fn dealt(&self, dealer: ClientId) -> SealedShares {
+        let body = &self.play.aggregator.received[&PhaseKind::Sharing][&dealer];
+        SealedShares::decode(body, self.assembly().params().degree).expect("admitted")
+    }
+
+    /// The uploads of a client's neighbours, as they honestly are.
+    pub fn uploads(&self, client: ClientId) -> Vec<Vec<u8>> {
+        let mut uploads = self.play.aggregator.uploads_for(client);
+        uploads.sort_by_key(|upload| Signed::decode(upload, labels::UPLOAD).expect("admitted").statement().sender);
+        uploads
+    }
+
+    /// The confirmations, as they honestly are.
+    pub fn confirmations(&self) -> Vec<Vec<u8>> {
+        self.play.aggregator.bodies(PhaseKind::Confirming)
+    }
+
+    /// What a victim said in a phase; the first message, if there were several.
+    pub fn heard(&self, client: ClientId, phase: &str) -> Option<&[u8]> {
+        let said = self.said.iter().find(|said| said.client == client && said.phase == phase);
+        said.map(|said| said.body.as_slice())
+    }
+
+    /// The phases in which a victim spoke, in order.
+    pub fn phases(&self, client: ClientId) -> Vec<String> {
+        self.said.iter().filter(|said| said.client == client).map(|said| said.phase.clone()).collect()
+    }
+
+    fn answer(&mut self, asked: &Asked) -> Reply {
+        if asked.method == "GET" && asked.path.starts_with("/v1/rounds/") {
+            let permit = asked.permit().expect("a permit in form");
+            let members = &self.play.world.members;
+            let reader = members.iter().find(|member| member.client() == permit.reader()).expect("a client");
+            let is_for = |chain| permit.permits(&asked.path, chain, &reader.identity.public());
+            assert!(self.is_deaf || is_for(&self.play.world.facts.chain), "a permit for {}", asked.path);
+        }
+        let mut lie = self.lie.take();
+        let told = lie.as_mut().and_then(|lie| lie(self, asked));
+        self.lie = lie;
+        match told {
+            Some(reply) => reply,
+            None if asked.method == "PUT" => self.hear(asked),
+            None if self.is_deaf && asked.path.starts_with("/v1/rounds/") => Reply::new(204, []),
+            None => self.honest(asked),
+        }
+    }
+
+    fn hear(&mut self, asked: &Asked) -> Reply {
+        let (client, phase) = (asked.client().expect("a client"), asked.path.split('/').nth(4).unwrap_or_default());
+        let is_new =
+            !self.said.iter().any(|said| said.client == client && said.phase == phase && said.body == asked.body);
+        self.said.push(Said { client, phase: phase.to_string(), body: asked.body.clone() });
+        if self.is_deaf || !is_new || phase == "open" {
+            return Reply::new(204, []);
+        }
+        if let Err(rejection) = self.play.aggregator.put(&self.play.world, client, &asked.body) {
+            return Reply::new(422, rejection.to_string());
+        }
+        if self.expected(phase).into_iter().all(|victim| self.heard(victim, phase).is_some()) {
+            self.go_on(phase);
+        }
+        Reply::new(204, [])
+    }
+
+    /// The victims from whom a message is to come in this phase.
+    fn expected(&self, phase: &str) -> BTreeSet<ClientId> {
+        let victims = self.victims.iter().map(|number| self.client(*number));
+        victims.filter(|client| phase != "confirm" || self.assembly().order().agrees(self.leaf(*client))).collect()
+    }
+
+    /// All victims have spoken: so do the others, and the phase closes.
+    fn go_on(&mut self, phase: &str) {
+        let others: Vec<usize> =
+            (0..self.play.world.members.len()).filter(|number| !self.victims.contains(number)).collect();
+        let play = &mut self.play;
+        match phase {
+            "advertise" => {
+                let header = play.world.header();
+                for number in others {
+                    let enrolled = play.world.enrolled(number);
+                    let evidence =
+                        HeaderEvidence { revocations: play.world.facts.revoked.encode(), ..Default::default() };
+                    let turn = enrolled.advertise(TASK, &header, &evidence, now(), &mut os_rng());
+                    let (phase, body) = play.world.turn(turn.expect("an honest header"));
+                    let client = play.world.members[number].client();
+                    play.put(client, &body);
+                    self.rosters.insert(client, phase);
+                }
+                play.aggregator.close(&play.world);
+            }
+            "share" => self.mails = play.share(std::mem::take(&mut self.rosters)),
+            "acknowledge" => self.ready = play.acknowledge(std::mem::take(&mut self.mails)),
+            "mask" => {
+                self.uploaded = play.mask(std::mem::take(&mut self.ready));
+                if self.expected("confirm").is_empty() {
+                    self.go_on("confirm");
+                }
+            }
+            "confirm" => self.confirmed = play.confirm(std::mem::take(&mut self.uploaded)),
+            "unmask" => {
+                play.unmask(std::mem::take(&mut self.confirmed));
+            }
+            _ => panic!("an honest client has no message for {phase}"),
+        }
+    }
+
+    fn honest(&mut self, asked: &Asked) -> Reply {
+        let (path, query) = asked.path.split_once('?').unwrap_or((&asked.path, ""));
+        let parts: Vec<&str> = path.split('/').skip(2).collect();
+        let phase = self.play.aggregator.phase.kind();
+        let after = |closed: PhaseKind, body: &dyn Fn() -> Vec<u8>| match phase > closed {
+            true => Reply::new(200, body()),
+            false => Reply::new(204, []),
+        };
+        match &parts[..] {
+            ["tasks", _, "header"] if query == "after=0" => Reply::new(200, self.play.world.header()),
+            ["tasks", _, "header"] => Reply::new(204, []),
+            ["models", _] => Reply::new(200, MODEL),
+            ["revocations", _] => Reply::new(200, self.play.world.facts.revoked.encode()),
+            ["rounds", _, "leaves"] => {
+                let wanted = query[2..].split(',').map(|index| LeafIndex(index.parse().expect("an index")));
+                after(PhaseKind::Advertising, &|| self.leaves(wanted.clone()))
+            }
+            ["rounds", _, "confirmations"] => after(PhaseKind::Confirming, &|| list(&self.confirmations())),
+            ["rounds", _, what] => {
+                let kind = match *what {
+                    "roster" => StatementKind::Roster,
+                    "core" => StatementKind::Core,
+                    "survivors" => StatementKind::Survivors,
+                    "result" => StatementKind::Result,
+                    _ => return Reply::new(404, []),
+                };
+                match self.play.aggregator.statements.contains_key(&kind) {
+                    true => Reply::new(200, self.served(kind)),
+                    false => Reply::new(204, []),
+                }
+            }
+            ["rounds", _, what, client] => {
+                let client = ClientId::from_hex(client).expect("an id");
+                match *what {
+                    "mail" => after(PhaseKind::Sharing, &|| list(&self.mail(client))),
+                    "complaints" => after(PhaseKind::Acknowledging, &|| list(&[])),
+                    "openings" => after(PhaseKind::Opening, &|| list(&[])),
+                    "uploads" => after(PhaseKind::Masking, &|| list(&self.uploads(client))),
+                    _ => Reply::new(404, []),
+                }
+            }
+            _ => Reply::new(404, []),
+        }
+    }
+
+    /// These leaves, as served.
+    pub fn leaves(&self, wanted: impl IntoIterator<Item = LeafIndex>) -> Vec<u8> {
+        let wanted: Vec<LeafIndex> = wanted.into_iter().collect();
+        let leaves = self.play.aggregator.leaves(wanted.iter().copied());
+        let mut body = Vec::new();
+        wanted.iter().for_each(|leaf| write_prefixed(&mut body, &leaves[leaf]));
+        body
+    }
+}
+
+/// The same world with another header.
+fn with_header(mut world: World, change: impl FnOnce(&mut Header)) -> World {
+    let mut header = world.facts.header.clone();
+    change(&mut header);
+    world.facts = RoundFacts::new(header, RevocationList::none());
+    world
+}
+
+/// A list as it is served. docs/wire.md §7
+pub fn list(items: &[Vec<u8>]) -> Vec<u8> {
+    let mut body = (items.len() as u16).to_le_bytes().to_vec();
+    items.iter().for_each(|item| write_prefixed(&mut body, item));
+    body
+}
+
+/// The leaf indices that a read of leaves asks for.
+pub fn indices(asked: &Asked) -> Vec<LeafIndex> {
+    let query = asked.path.split_once("?i=").map_or("", |(_, query)| query);
+    query.split(',').map(|index| LeafIndex(index.parse().expect("an index"))).collect()
+}
+
+struct Zeros;
+
+impl LocalWork for Zeros {
+    fn train(&mut self, header: &Header, _: &[u8]) -> Result<ModelUpdate, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(ModelUpdate::new(vec![0.0; header.params.vector_len as usize])?)
+    }
+}
+
+/// Clocks that a test moves, in milliseconds after noon.
+pub type Hands = Arc<Mutex<u64>>;
+
+/// The hands of a clock that stands at 100 ms after noon.
+pub fn hands() -> Hands {
+    Arc::new(Mutex::new(100))
+}
+
+/// A server that is listened to by its victims, each at an address of its own.
+pub struct Served {
+    /// What it knows.
+    pub server: Arc<Mutex<Server>>,
+    fronts: BTreeMap<usize, Front>,
+    folder: tempfile::TempDir,
+}
+
+impl Served {
+    /// Opens one address for each victim.
+    pub async fn open(server: Server) -> Self {
+        let victims = server.victims.clone();
+        let server = Arc::new(Mutex::new(server));
+        let mut fronts = BTreeMap::new();
+        for number in victims {
+            let answering = server.clone();
+            fronts.insert(number, Front::open(move |asked| answer(answering.clone(), number, asked)).await);
+        }
+        Self { server, fronts, folder: tempfile::tempdir().expect("a folder") }
+    }
+
+    /// Where a victim keeps its state.
+    pub fn state(&self, number: usize) -> std::path::PathBuf {
+        self.folder.path().join(format!("state-{number}"))
+    }
+
+    /// The real client with this number; its state is where it was, if there was one.
+    pub async fn participant(
+        &self,
+        number: usize,
+        change: impl FnOnce(&mut Join),
+        hands: &Hands,
+    ) -> Participant<HttpTransport> {
+        let member = self.server.lock().expect("no panic").play.world.members[number].clone();
+        let secret = IdentitySecretKey::from_bytes(&member.identity.to_bytes());
+        let identity = Identity::new(secret, member.certificate.clone(), saving_key(number)).expect("its own key");
+        let url = self.fronts[&number].url();
+        let mut join = Join::new(&url, TASK, member.policy.aggregator, member.policy.authority);
+        join.policy = member.policy.clone();
+        change(&mut join);
+        let transport = HttpTransport::new(&url).expect("an address");
+        let participant = Participant::open(identity, join, &self.state(number), transport).await.expect("its state");
+        let clock = hands.clone();
+        participant.with_read_wait(READ_WAIT).with_clock(Arc::new(move || {
+            let ms = *clock.lock().expect("no panic");
+            Moment { wall: Timestamp(NOON.0).plus_ms(ms), monotonic_ms: ms }
+        }))
+    }
+
+    /// What a victim has written down, opened with its own key.
+    pub fn written(&self, number: usize) -> Option<Resumed> {
+        let member = self.server.lock().expect("no panic").play.world.members[number].clone();
+        let key = veilsum_crypto::primitives::seal::SavingKey::from_bytes(saving_key(number));
+        let bytes = std::fs::read(self.state(number)).ok()?;
+        let plain = key.open(&bytes).expect("sealed by its key");
+        let mut reader = veilsum_crypto::primitives::codec::Reader::new(&plain[16..]);
+        reader.prefixed("header").expect("as it writes it");
+        reader.prefixed("roster").expect("as it writes it");
+        Some(Resumed::open(&key, reader.rest(), &member).expect("as it writes it"))
+    }
+}
+
+/// The key of a victim's saved state.
+fn saving_key(number: usize) -> [u8; 32] {
+    [number as u8 + 1; 32]
+}
+
+/// A read that is not settled waits here, as at an honest aggregator.
+async fn answer(server: Arc<Mutex<Server>>, number: usize, mut asked: Asked) -> Told {
+    asked.fields.insert(FROM.into(), number.to_string());
+    let start = Instant::now();
+    loop {
+        let reply = server.lock().expect("no panic").answer(&asked);
+        if reply.status != 204 || asked.method != "GET" || start.elapsed() >= asked.wait {
+            return reply.into();
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// A field that the server adds: the number of the victim whose address was asked.
+const FROM: &str = "x-from";
+
+/// The number of the victim that asks, also where what it reads is public.
+pub fn from(asked: &Asked) -> usize {
+    asked.fields.get(FROM).and_then(|number| number.parse().ok()).expect("every request is marked")
+}
+
+/// How it ended for one victim.
+pub struct Faced {
+    /// As it says.
+    pub ended: Result<RoundOutcome, ParticipantError>,
+    /// The phases in which it spoke, in order.
+    pub sent: Vec<String>,
+    /// The bytes that it kept against the server.
+    pub evidence: Option<Vec<u8>>,
+}
+
+impl Faced {
+    /// How the round ended.
+    #[track_caller]
+    pub fn outcome(&self) -> &RoundOutcome {
+        self.ended.as_ref().expect("neither the disk nor the line fails")
+    }
+
+    /// It stopped under this rule, kept evidence, and had sent this and no more.
+    #[track_caller]
+    pub fn stopped(&self, rule: u8, sent: &[&str]) {
+        let RoundOutcome::Stopped { why, .. } = self.outcome() else { panic!("it went on: {:?}", self.ended) };
+        assert_eq!(why.rule().0, rule, "{why}");
+        assert_eq!(self.sent, sent, "{why}");
+        let evidence = self.evidence.as_ref().expect("the bytes are kept");
+        assert!(evidence.starts_with(b"veilsum evidence v1"));
+    }
+
+    /// It was left out under this rule: nobody is shown to have lied, so it accuses nobody.
+    #[track_caller]
+    pub fn left_out(&self, rule: u8, sent: &[&str]) {
+        assert!(matches!(self.outcome(), RoundOutcome::LeftOut { .. }), "not left out: {:?}", self.ended);
+        assert_eq!(self.outcome().rule().map(|rule| rule.0), Some(rule), "{:?}", self.ended);
+        assert_eq!(self.sent, sent, "{:?}", self.ended);
+        assert_eq!(self.evidence, None);
+    }
+
+    /// It saw the round to its end.
+    #[track_caller]
+    pub fn verified(&self) {
+        assert!(matches!(self.outcome(), RoundOutcome::Verified { .. }), "{:?}", self.ended);
+    }
+}
+
+/// The first victim takes part once; then once more, shortly, to see that it says nothing further.
+pub async fn face(server: Server, change: impl FnOnce(&mut Join)) -> (Faced, Served) {
+    face_at(server, change, &hands()).await
+}
+
+/// The same under a clock that the lie may move.
+pub async fn face_at(server: Server, change: impl FnOnce(&mut Join), hands: &Hands) -> (Faced, Served) {
+    let number = server.victims[0];
+    let served = Served::open(server).await;
+    let mut participant = served.participant(number, change, hands).await;
+    (take_part(&served, &mut participant).await, served)
+}
+
+/// All victims take part at once; in the order of their numbers.
+pub async fn face_all(server: Server) -> (Vec<Faced>, Served) {
+    let served = Arc::new(Served::open(server).await);
+    let numbers = served.server.lock().expect("no panic").victims.clone();
+    let mut running = Vec::new();
+    for number in numbers {
+        let served = served.clone();
+        running.push(tokio::spawn(async move {
+            let mut participant = served.participant(number, |_| {}, &hands()).await;
+            take_part(&served, &mut participant).await
+        }));
+    }
+    let mut faced = Vec::new();
+    for running in running {
+        faced.push(running.await.expect("no panic"));
+    }
+    (faced, Arc::into_inner(served).expect("nobody else holds it"))
+}
+
+/// One call of a real client, and what came of it.
+pub async fn take_part(served: &Served, participant: &mut Participant<HttpTransport>) -> Faced {
+    let work = Arc::new(Mutex::new(Zeros));
+    let client = participant.client();
+    let ended = participant.take_part(&work).await;
+    let sent = || served.server.lock().expect("no panic").phases(client);
+    let said = sent();
+    let mut evidence = None;
+    if let Ok(RoundOutcome::Stopped { evidence: kept, .. }) = &ended {
+        evidence = kept.as_ref().map(|kept| std::fs::read(kept).expect("it is there"));
+    }
+    if matches!(&ended, Ok(RoundOutcome::Stopped { .. } | RoundOutcome::LeftOut { .. })) {
+        // It does not come back to this counter.
+        let _ = tokio::time::timeout(SILENCE, participant.take_part(&work)).await;
+        assert_eq!(sent(), said, "it sends nothing further");
+    }
+    Faced { ended, sent: said, evidence }
+}
