@@ -38,6 +38,12 @@ pub struct Config {
     /// How long rounds that are over keep digests and rosters, days.
     #[serde(default = "defaults::retention_days")]
     pub retention_days: u64,
+    /// How long rounds that are over keep the messages that their export holds, days; at most `retention_days`.
+    #[serde(default = "defaults::retention_days")]
+    pub export_retention_days: u64,
+    /// A revocation list that the authority signed, taken up when the service starts.
+    #[serde(default)]
+    pub revocation_file: Option<PathBuf>,
 }
 
 /// One task to serve.
@@ -78,6 +84,16 @@ pub enum ConfigError {
         "listen = \"{0}\" is not a loopback address: put a TLS proxy in front and set behind_tls_proxy, or set insecure_listen"
     )]
     InTheClear(SocketAddr),
+    /// Exports cannot outlive rounds.
+    #[error(
+        "export_retention_days = {exports} is longer than retention_days = {rounds}: an export needs its round; raise the latter"
+    )]
+    Retention {
+        /// Of exports.
+        exports: u64,
+        /// Of rounds.
+        rounds: u64,
+    },
 }
 
 impl Config {
@@ -90,13 +106,16 @@ impl Config {
         figment.extract::<Self>().map_err(|error| ConfigError::Figment(Box::new(error)))?.checked()
     }
 
-    /// Refuses to listen in the clear by accident.
+    /// Refuses to listen in the clear by accident, and retention that contradicts itself.
     pub fn checked(self) -> Result<Self, ConfigError> {
-        if self.listen.ip().is_loopback() || self.behind_tls_proxy || self.insecure_listen {
-            Ok(self)
-        } else {
-            Err(ConfigError::InTheClear(self.listen))
+        if !(self.listen.ip().is_loopback() || self.behind_tls_proxy || self.insecure_listen) {
+            return Err(ConfigError::InTheClear(self.listen));
         }
+        if self.export_retention_days > self.retention_days {
+            let (exports, rounds) = (self.export_retention_days, self.retention_days);
+            return Err(ConfigError::Retention { exports, rounds });
+        }
+        Ok(self)
     }
 
     /// The database's address.
@@ -120,6 +139,8 @@ mod tests {
             behind_tls_proxy: false,
             insecure_listen: false,
             retention_days: 30,
+            export_retention_days: 30,
+            revocation_file: None,
         }
     }
 
@@ -128,5 +149,12 @@ mod tests {
         assert!(config("127.0.0.1:1").checked().is_ok());
         assert!(matches!(config("0.0.0.0:1").checked(), Err(ConfigError::InTheClear(_))));
         assert!(Config { behind_tls_proxy: true, ..config("0.0.0.0:1") }.checked().is_ok());
+    }
+
+    #[test]
+    fn an_export_is_kept_no_longer_than_its_round() {
+        let kept = |exports| Config { export_retention_days: exports, ..config("127.0.0.1:1") }.checked();
+        assert!(kept(0).is_ok() && kept(30).is_ok());
+        assert!(matches!(kept(31), Err(ConfigError::Retention { exports: 31, rounds: 30 })));
     }
 }

@@ -77,7 +77,7 @@ pub fn router<S: Store>(rounds: Arc<Rounds<S>>) -> Router {
         // One segment serves both: a client's own mailbox is read where its messages are written.
         .route("/v1/rounds/{round}/{kind}/{client}", put(messages::put::<S>).get(statements::of_client::<S>))
         .route("/v1/models/{hash}", get(statements::model::<S>))
-        .route("/v1/revocations/{digest}", get(statements::revocations))
+        .route("/v1/revocations/{digest}", get(statements::revocations::<S>))
         .route("/v1/log/checkpoint", get(statements::checkpoint::<S>))
         .route("/v1/log/consistency", get(statements::consistency::<S>))
         .fallback(problem::unknown_path)

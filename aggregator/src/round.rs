@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch as signal};
-use veilsum_crypto::ids::{ClientId, LeafIndex, RoundId, TaskId, Timestamp};
+use veilsum_crypto::ids::{ClientId, Digest, LeafIndex, RoundId, TaskId, Timestamp};
 use veilsum_crypto::messages::{Header, RevocationList};
 use veilsum_crypto::primitives::labels;
 use veilsum_crypto::primitives::signature::{IdentityPublicKey, IdentitySecretKey, Signed, Statement};
@@ -23,6 +23,7 @@ use crate::task::{Task, TaskFile};
 mod admission;
 pub mod learn;
 mod log_tree;
+mod revocations;
 mod watch;
 
 pub use watch::{charge_bytes, charge_from_bytes, epsilon_spent, run};
@@ -61,6 +62,25 @@ pub enum RoundError {
     /// No such thing here.
     #[error("there is no such {0} here")]
     Unknown(&'static str),
+    /// The operator sent something that cannot be read.
+    #[error("{0}")]
+    Malformed(String),
+    /// The operator sent something that can be read, and cannot be used.
+    #[error("{why}")]
+    Unacceptable {
+        /// The rule broken, if one is.
+        rule: Option<u8>,
+        /// Why not.
+        why: String,
+    },
+    /// Something else stands in the way of what the operator sent.
+    #[error("{why}")]
+    Conflict {
+        /// The rule that keeps it there, if one does.
+        rule: Option<u8>,
+        /// What.
+        why: String,
+    },
     /// No right to read this.
     #[error("R-{rule:02}: {why}")]
     Forbidden {
@@ -156,6 +176,8 @@ pub struct Rounds<S> {
     newest: Mutex<BTreeMap<TaskId, Newest>>,
     /// Held while it is extended: one request reads what is new, the others wait for it.
     log_tree: tokio::sync::Mutex<log_tree::LogTree>,
+    /// Revocation lists that headers name.
+    lists: Mutex<BTreeMap<Digest, RevocationList>>,
     queues: admission::Queues,
     /// Wakes the watch loop: something was admitted.
     nudge: Notify,
@@ -190,6 +212,7 @@ impl<S: Store> Rounds<S> {
             signed: Mutex::default(),
             newest: Mutex::default(),
             log_tree: tokio::sync::Mutex::default(),
+            lists: Mutex::default(),
             queues: admission::Queues::default(),
             nudge: Notify::new(),
             commits: signal::Sender::new(0),
@@ -341,7 +364,8 @@ impl<S: Store> Rounds<S> {
         let header = Statement::decode(&loaded.header, labels::HEADER)
             .and_then(|statement| Header::from_statement(&statement))
             .map_err(|error| damaged(&error))?;
-        let facts = RoundFacts::new(header, RevocationList::none());
+        let revoked = self.revoked(header.revocation_digest, &header.authority_key).await?;
+        let facts = RoundFacts::new(header, revoked);
         let phase = Phase::decode(&loaded.state, &facts).map_err(|error| damaged(&error))?;
         let view = Arc::new(View { round, version: loaded.version, opened: loaded.opened, facts, phase });
         let mut views = self.views.lock().expect("no panic holds this lock");
@@ -480,10 +504,8 @@ impl<S: Store> Rounds<S> {
         match self.store.create_task(task.id, &text, model, self.host.clock.now()).await? {
             Committed::Yes => {}
             Committed::Conflict => {
-                return Err(RoundError::Defect(format!(
-                    "task \"{}\" exists with another file; give the new one another name",
-                    file.name
-                )));
+                let why = format!("task \"{}\" exists with another file; give the new one another name", file.name);
+                return Err(RoundError::Conflict { rule: None, why });
             }
         }
         self.load_tasks().await?;

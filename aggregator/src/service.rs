@@ -11,10 +11,10 @@ use veilsum_crypto::ids::Timestamp;
 use crate::clock::Clock;
 use crate::host::Host;
 use crate::http::{self, listen};
-use crate::round::{self, Rounds, ServiceKeys};
+use crate::round::{self, RoundError, Rounds, ServiceKeys};
 use crate::store::seal::ServiceKey;
 use crate::store::sql::SqlStore;
-use crate::store::{Store, StoreError};
+use crate::store::{Purged, Retention, Store, StoreError};
 
 /// How long a shutdown waits for requests in flight.
 const DRAIN_MAX: Duration = Duration::from_secs(20);
@@ -35,8 +35,19 @@ pub struct Setup {
     pub operations: Option<SocketAddr>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
-    /// How long rounds that are over keep rosters and digests; `None`: for ever.
-    pub retention_days: Option<u64>,
+    /// How long rounds that are over keep what they keep; `None`: for ever.
+    pub retention: Option<RetentionDays>,
+    /// A signed revocation list to take up before any round opens; one that is older than the list in force is passed over.
+    pub revocations: Option<Vec<u8>>,
+}
+
+/// How long rounds that are over keep what they keep.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RetentionDays {
+    /// Rosters and digests: after that, only statements, log, ledger and faults are left.
+    pub rounds: u64,
+    /// The messages that the round's export holds; at most as long as `rounds`.
+    pub exports: u64,
 }
 
 /// Why a replica does not start.
@@ -53,6 +64,9 @@ pub enum StartError {
         /// What the system said.
         cause: std::io::Error,
     },
+    /// The revocation list.
+    #[error("the revocation list cannot be taken up: {0}")]
+    Revocations(RoundError),
 }
 
 /// A running replica.
@@ -72,6 +86,9 @@ impl Service {
     pub async fn start(setup: Setup) -> Result<Self, StartError> {
         let store = Arc::new(SqlStore::open(&setup.database, setup.service_key).await?);
         let rounds = Rounds::new(store, setup.keys, Host { clock: setup.clock.clone(), ..Host::system() });
+        if let Some(list) = setup.revocations {
+            take_up(&rounds, list).await?;
+        }
         let listener = bind(setup.listen).await?;
         let address = local(&listener, setup.listen)?;
         let mut running = vec![
@@ -84,7 +101,7 @@ impl Service {
             operations = Some(local(&listener, wanted)?);
             running.push(tokio::spawn(serve(listener, http::operations(rounds.clone()), rounds.clone())));
         }
-        if let Some(days) = setup.retention_days {
+        if let Some(days) = setup.retention {
             running.push(tokio::spawn(purge(rounds.clone(), setup.clock, days)));
         }
         Ok(Self { rounds, address, operations, running })
@@ -111,6 +128,17 @@ impl Service {
     }
 }
 
+async fn take_up<S: Store>(rounds: &Rounds<S>, list: Vec<u8>) -> Result<(), StartError> {
+    match rounds.publish_revocations(list).await {
+        Ok(_) => Ok(()),
+        Err(RoundError::Conflict { why, .. }) => {
+            tracing::warn!(why, "the configured revocation list is passed over");
+            Ok(())
+        }
+        Err(error) => Err(StartError::Revocations(error)),
+    }
+}
+
 async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
     TcpListener::bind(address).await.map_err(|cause| StartError::Listen { address, cause })
 }
@@ -123,12 +151,15 @@ async fn serve<S: Store>(listener: TcpListener, router: axum::Router, rounds: Ar
     listen::serve(listener, router, listen::Limits::default(), async move { rounds.drained().await }).await;
 }
 
-async fn purge<S: Store>(rounds: Arc<Rounds<S>>, clock: Arc<dyn Clock>, days: u64) {
-    let age_us = days.saturating_mul(24 * 60 * 60 * 1_000_000);
+async fn purge<S: Store>(rounds: Arc<Rounds<S>>, clock: Arc<dyn Clock>, days: RetentionDays) {
+    let before = |days: u64| Timestamp(clock.now().0.saturating_sub(days.saturating_mul(24 * 60 * 60 * 1_000_000)));
     loop {
-        match rounds.store().purge(Timestamp(clock.now().0.saturating_sub(age_us))).await {
-            Ok(0) => {}
-            Ok(count) => tracing::info!(count, "old rounds purged"),
+        let retention = Retention { rounds_before: before(days.rounds), bodies_before: before(days.exports) };
+        match rounds.store().purge(retention).await {
+            Ok(Purged { rounds: 0, exports: 0 }) => {}
+            Ok(Purged { rounds, exports }) => {
+                tracing::info!(rounds, exports, "what retention no longer covers is gone")
+            }
             Err(error) => tracing::error!(%error, "purging failed; it is tried again in an hour"),
         }
         tokio::select! {

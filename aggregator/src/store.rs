@@ -9,9 +9,10 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 
-use sha2::{Digest as _, Sha256};
-use veilsum_crypto::ids::{ClientId, Digest, RoundId, TaskId, Timestamp};
+use veilsum_crypto::ids::{ClientId, Digest, Party, RoundId, TaskId, Timestamp};
 use veilsum_crypto::server::{Accepted, Admitted, Effect, PhaseKind, Received, StatementKind};
+
+pub use veilsum_crypto::transparency::entry::{Charge, ledger_entry, root_entry, statement_entry};
 
 pub mod engine;
 pub mod seal;
@@ -86,6 +87,8 @@ pub struct Loaded {
     pub opened: Timestamp,
     /// The round's log salt, §9.
     pub salt: [u8; 32],
+    /// When the round was over; `None` until then.
+    pub over: Option<Timestamp>,
 }
 
 /// A task as the operator created it.
@@ -144,38 +147,61 @@ pub struct LogHead {
     pub root: Digest,
 }
 
-/// What became of a round's charge, as the log names it. §9
+/// Who is named in a round, for which rule, with the signed bytes that prove it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FaultRow {
+    /// In which phase.
+    pub phase: PhaseKind,
+    /// Who.
+    pub client: ClientId,
+    /// The rule broken.
+    pub rule: u8,
+    /// The client's message.
+    pub evidence: Vec<u8>,
+}
+
+/// A revocation list as the authority signed it. §4.3
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RevocationRow {
+    /// Root of the list.
+    pub digest: Digest,
+    /// Who signed it.
+    pub authority: Party,
+    /// Counts the lists of this authority.
+    pub number: u64,
+    /// The signed bytes, as served.
+    pub bytes: Vec<u8>,
+    /// When the operator gave it to the service.
+    pub received: Timestamp,
+}
+
+/// Which round had a counter of a task; it outlives the round's record.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TaskRound {
+    /// The counter.
+    pub counter: u64,
+    /// The round.
+    pub round: RoundId,
+    /// Its log salt, §9.
+    pub salt: [u8; 32],
+}
+
+/// What `purge` deletes: of rounds that were over before these times.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub enum Charge {
-    /// The round opened.
-    Reserved = 1,
-    /// Masking opened.
-    Spent = 2,
-    /// The round ended before that.
-    Lapsed = 3,
+pub struct Retention {
+    /// Everything but statements, log, ledger and faults.
+    pub rounds_before: Timestamp,
+    /// The messages that only an export needs.
+    pub bodies_before: Timestamp,
 }
 
-/// The log's entry data for a statement: only who has the round's salt can tell which it is. §9
-pub fn statement_entry(salt: &[u8; 32], statement: &[u8]) -> Digest {
-    entry(salt, Sha256::digest(statement).into())
-}
-
-/// The log's entry data for a charge; `context` is the root of the round's header. §9
-///
-/// ```text
-/// H(salt[32], H(task[16], counter u64, context[32], kind u8))
-/// ```
-pub fn ledger_entry(salt: &[u8; 32], task: TaskId, counter: u64, context: Digest, charge: Charge) -> Digest {
-    let root = Sha256::new_with_prefix(task.0)
-        .chain_update(counter.to_le_bytes())
-        .chain_update(context.0)
-        .chain_update([charge as u8]);
-    entry(salt, root.finalize().into())
-}
-
-fn entry(salt: &[u8; 32], root: [u8; 32]) -> Digest {
-    Digest(Sha256::new_with_prefix(salt).chain_update(root).finalize().into())
+/// What `purge` did.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Purged {
+    /// Rounds of which only statements and faults are left.
+    pub rounds: u64,
+    /// Rounds whose messages were erased; digests are left.
+    pub exports: u64,
 }
 
 /// A statement as it was fixed: unsigned bytes, and the attachment.
@@ -254,7 +280,8 @@ pub trait Store: Send + Sync + 'static {
         round: RoundId,
         kind: StatementKind,
     ) -> impl Future<Output = Result<Option<Fixed>, StoreError>> + Send;
-    /// Bodies of some clients (`None`: of all) in one phase, as long as the round is not over.
+    /// Bodies of some clients (`None`: of all) in one phase, as long as they are kept: answers until the round is over, others
+    /// until retention ends; of a round that never had a roster, until it is over.
     fn bodies(
         &self,
         round: RoundId,
@@ -282,16 +309,34 @@ pub trait Store: Send + Sync + 'static {
     fn log_head(&self) -> impl Future<Output = Result<LogHead, StoreError>> + Send;
     /// Leaf hashes `from..to` of the log.
     fn log_leaves(&self, from: u64, to: u64) -> impl Future<Output = Result<Vec<Digest>, StoreError>> + Send;
-    /// Faults of a round: (client, rule, evidence).
-    fn faults(&self, round: RoundId) -> impl Future<Output = Result<Vec<(ClientId, u8, Vec<u8>)>, StoreError>> + Send;
-    /// Rounds of a task with their phase, newest first, at most `limit`.
+    /// Faults of a round, by phase, then client.
+    fn faults(&self, round: RoundId) -> impl Future<Output = Result<Vec<FaultRow>, StoreError>> + Send;
+    /// Rounds of a task with a counter below `before` (`None`: all) and their phase, newest first, at most `limit`.
     fn rounds(
         &self,
         task: TaskId,
+        before: Option<u64>,
         limit: u32,
     ) -> impl Future<Output = Result<Vec<(RoundId, u64, PhaseKind)>, StoreError>> + Send;
-    /// Deletes every row of rounds that were over before `before`, except statements, log, ledger and faults; returns how many rounds.
-    fn purge(&self, before: Timestamp) -> impl Future<Output = Result<u64, StoreError>> + Send;
+    /// How many clients were admitted in each phase of a round; phases with none are absent.
+    fn admitted(&self, round: RoundId) -> impl Future<Output = Result<BTreeMap<PhaseKind, u32>, StoreError>> + Send;
+    /// Whether any body of a round is still kept.
+    fn has_bodies(&self, round: RoundId) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    /// Every round that a task ever opened, by counter.
+    fn task_rounds(&self, task: TaskId) -> impl Future<Output = Result<Vec<TaskRound>, StoreError>> + Send;
+    /// Keeps model bytes under their digest; whether they were new.
+    fn put_model(&self, model: &[u8]) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    /// Keeps a revocation list, if its number is above every one of its authority's; the same list again changes nothing.
+    fn put_revocations(&self, row: &RevocationRow) -> impl Future<Output = Result<Committed, StoreError>> + Send;
+    /// The list with the largest number of an authority.
+    fn newest_revocations(
+        &self,
+        authority: Party,
+    ) -> impl Future<Output = Result<Option<RevocationRow>, StoreError>> + Send;
+    /// The signed bytes of a list.
+    fn revocations(&self, digest: Digest) -> impl Future<Output = Result<Option<Vec<u8>>, StoreError>> + Send;
+    /// Deletes what retention no longer covers.
+    fn purge(&self, retention: Retention) -> impl Future<Output = Result<Purged, StoreError>> + Send;
     /// The database answers and has the right schema.
     fn ready(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
 }

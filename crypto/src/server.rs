@@ -326,7 +326,7 @@ pub struct Accepted {
 /// What the store does with an accepted message.
 #[derive(Debug)]
 pub enum Keep {
-    /// Keep the bytes until the round is over.
+    /// Keep the bytes.
     Body(Vec<u8>),
     /// Keep the bytes, and one piece of mail for each holder.
     Mail {
@@ -420,6 +420,11 @@ pub enum Effect {
     },
     /// Masking opens: what the round reserved is spent for good, R-26.
     Spend,
+    /// A client's statement that belongs into the log, after the statement of this commit and before its charge. §9
+    Log {
+        /// Its root.
+        root: Digest,
+    },
     /// The round ended before masking opened: its reservation lapses.
     Lapse,
     /// Somebody is named, with the signed bytes that prove it.
@@ -438,6 +443,7 @@ pub enum Effect {
         /// SHA-256 of them.
         digest: Digest,
     },
-    /// The round is over: bodies, mail, sums and keys are erased; digests stay.
+    /// The round is over: answers, mail, sums and keys are erased. Digests stay, and what its export needs for as long as the
+    /// operator keeps it. §9
     Erase,
 }

@@ -1,3 +1,4 @@
-//! The log: the heads that are signed. What is appended, the store says; trees are in `primitives::merkle`. §9
+//! The log: what is appended, and the heads that are signed. Trees are in `primitives::merkle`. §9
 
 pub mod checkpoint;
+pub mod entry;

@@ -8,10 +8,10 @@ use std::sync::{Mutex, MutexGuard};
 
 use sha2::{Digest as _, Sha256};
 use veilsum_aggregator::store::{
-    Charge, Committed, LedgerRow, Loaded, LogHead, NewRound, Standing, Store, StoreError, TaskRow, Version,
-    ledger_entry, statement_entry,
+    Charge, Committed, FaultRow, LedgerRow, Loaded, LogHead, NewRound, Purged, Retention, RevocationRow, Standing,
+    Store, StoreError, TaskRound, TaskRow, Version, ledger_entry, root_entry, statement_entry,
 };
-use veilsum_crypto::ids::{ClientId, Digest, RoundId, TaskId, Timestamp};
+use veilsum_crypto::ids::{ClientId, Digest, Party, RoundId, TaskId, Timestamp};
 use veilsum_crypto::math::ring::RingVector;
 use veilsum_crypto::primitives::merkle;
 use veilsum_crypto::server::{Accepted, Admitted, Effect, Keep, PhaseKind, Received, StatementKind};
@@ -29,6 +29,8 @@ struct Tables {
     faults: BTreeMap<(RoundId, PhaseKind, ClientId), (u8, Vec<u8>)>,
     ledger: BTreeMap<(TaskId, u64), LedgerRow>,
     log: Vec<Digest>,
+    opened: BTreeMap<(TaskId, u64), TaskRound>,
+    revocations: BTreeMap<(Party, u64), RevocationRow>,
 }
 
 struct Round {
@@ -105,8 +107,11 @@ impl Round {
         Admitted::Fresh
     }
 
-    fn erase(&mut self) {
-        self.received.values_mut().for_each(|message| message.body = None);
+    /// What an export holds stays, where there was a roster.
+    fn erase(&mut self, had_roster: bool) {
+        let goes = |phase: &PhaseKind| !had_roster || *phase == PhaseKind::Unmasking;
+        let gone = self.received.iter_mut().filter(|((phase, _), _)| goes(phase));
+        gone.for_each(|(_, message)| message.body = None);
         self.claims.clear();
         self.mail.clear();
         self.sum = None;
@@ -128,6 +133,7 @@ impl Tables {
 
     /// Returns what became of the charge, if it changed.
     fn write(&mut self, round: RoundId, effect: &Effect, closed: PhaseKind) -> Option<Charge> {
+        let had_roster = self.statements.contains_key(&(round, StatementKind::Roster));
         let row = self.rounds.get_mut(&round).expect("the caller found it");
         let (task, counter, salt) = (row.task, row.counter, row.salt);
         match effect {
@@ -153,7 +159,8 @@ impl Tables {
                 self.models.insert(*digest, bytes.clone());
                 self.tasks.get_mut(&task).expect("rounds have tasks").model = *digest;
             }
-            Effect::Erase => row.erase(),
+            Effect::Log { root } => self.append(root_entry(&salt, *root)),
+            Effect::Erase => row.erase(had_roster),
         }
         None
     }
@@ -218,6 +225,8 @@ impl Store for MemoryStore {
             sum: None,
         };
         tables.rounds.insert(new.round, round);
+        let opened = TaskRound { counter: new.counter, round: new.round, salt: new.salt };
+        tables.opened.insert((new.task, new.counter), opened);
         tables.statements.insert(header, (new.header.clone(), Vec::new()));
         let charge = new.charge.clone();
         let reserved = LedgerRow { counter: new.counter, charge, spent: false };
@@ -253,6 +262,7 @@ impl Store for MemoryStore {
             version: row.version,
             opened: row.opened,
             salt: row.salt,
+            over: row.over,
         }))
     }
 
@@ -412,29 +422,93 @@ impl Store for MemoryStore {
         Ok(leaves.filter(|(at, _)| (from..to).contains(at)).map(|(_, leaf)| leaf).collect())
     }
 
-    async fn faults(&self, round: RoundId) -> Result<Vec<(ClientId, u8, Vec<u8>)>, StoreError> {
+    async fn faults(&self, round: RoundId) -> Result<Vec<FaultRow>, StoreError> {
         let tables = self.tables();
         let rows = tables.faults.iter().filter(|((of, _, _), _)| *of == round);
-        Ok(rows.map(|((_, _, who), (rule, evidence))| (*who, *rule, evidence.clone())).collect())
+        let row = |((_, phase, client), (rule, evidence)): (&(RoundId, PhaseKind, ClientId), &(u8, Vec<u8>))| {
+            FaultRow { phase: *phase, client: *client, rule: *rule, evidence: evidence.clone() }
+        };
+        Ok(rows.map(row).collect())
     }
 
-    async fn rounds(&self, task: TaskId, limit: u32) -> Result<Vec<(RoundId, u64, PhaseKind)>, StoreError> {
+    async fn rounds(
+        &self,
+        task: TaskId,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<(RoundId, u64, PhaseKind)>, StoreError> {
         let tables = self.tables();
-        let of_task = tables.rounds.iter().filter(|(_, it)| it.task == task);
+        let asked = |it: &Round| it.task == task && before.is_none_or(|before| it.counter < before);
+        let of_task = tables.rounds.iter().filter(|(_, it)| asked(it));
         let mut rounds: Vec<_> = of_task.map(|(id, it)| (*id, it.counter, it.phase)).collect();
         rounds.sort_unstable_by_key(|(_, counter, _)| std::cmp::Reverse(*counter));
         rounds.truncate(limit as usize);
         Ok(rounds)
     }
 
-    async fn purge(&self, before: Timestamp) -> Result<u64, StoreError> {
+    async fn admitted(&self, round: RoundId) -> Result<BTreeMap<PhaseKind, u32>, StoreError> {
+        let mut counts = BTreeMap::new();
+        if let Some(row) = self.tables().rounds.get(&round) {
+            row.received.keys().for_each(|(phase, _)| *counts.entry(*phase).or_default() += 1);
+        }
+        Ok(counts)
+    }
+
+    async fn has_bodies(&self, round: RoundId) -> Result<bool, StoreError> {
+        let tables = self.tables();
+        Ok(tables.rounds.get(&round).is_some_and(|row| row.received.values().any(|it| it.body.is_some())))
+    }
+
+    async fn task_rounds(&self, task: TaskId) -> Result<Vec<TaskRound>, StoreError> {
+        let tables = self.tables();
+        Ok(tables.opened.iter().filter(|((of, _), _)| *of == task).map(|(_, row)| row.clone()).collect())
+    }
+
+    async fn put_model(&self, model: &[u8]) -> Result<bool, StoreError> {
+        let digest = Digest(Sha256::digest(model).into());
+        Ok(self.tables().models.insert(digest, model.to_vec()).is_none())
+    }
+
+    async fn put_revocations(&self, row: &RevocationRow) -> Result<Committed, StoreError> {
+        let mut tables = self.tables();
+        let newest = newest_of(&tables.revocations, row.authority);
+        match newest {
+            Some(newest) if newest.digest == row.digest => Ok(Committed::Yes),
+            Some(newest) if newest.number >= row.number => Ok(Committed::Conflict),
+            _ => {
+                tables.revocations.insert((row.authority, row.number), row.clone());
+                Ok(Committed::Yes)
+            }
+        }
+    }
+
+    async fn newest_revocations(&self, authority: Party) -> Result<Option<RevocationRow>, StoreError> {
+        Ok(newest_of(&self.tables().revocations, authority))
+    }
+
+    async fn revocations(&self, digest: Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        let tables = self.tables();
+        Ok(tables.revocations.values().find(|row| row.digest == digest).map(|row| row.bytes.clone()))
+    }
+
+    async fn purge(&self, retention: Retention) -> Result<Purged, StoreError> {
         let mut tables = self.tables();
         let rounds = tables.rounds.len();
-        tables.rounds.retain(|_, row| row.over.is_none_or(|over| over >= before));
-        Ok((rounds - tables.rounds.len()) as u64)
+        tables.rounds.retain(|_, row| row.over.is_none_or(|over| over >= retention.rounds_before));
+        let mut purged = Purged { rounds: (rounds - tables.rounds.len()) as u64, exports: 0 };
+        let over = tables.rounds.values_mut().filter(|row| row.over.is_some_and(|over| over < retention.bodies_before));
+        for row in over {
+            let kept = row.received.values_mut().filter_map(|message| message.body.take()).count();
+            purged.exports += u64::from(kept > 0);
+        }
+        Ok(purged)
     }
 
     async fn ready(&self) -> Result<(), StoreError> {
         Ok(())
     }
+}
+
+fn newest_of(lists: &BTreeMap<(Party, u64), RevocationRow>, authority: Party) -> Option<RevocationRow> {
+    lists.range((authority, 0)..=(authority, u64::MAX)).next_back().map(|(_, row)| row.clone())
 }

@@ -206,7 +206,8 @@ impl World {
             listen,
             operations: None,
             clock: Arc::new(SystemClock),
-            retention_days: None,
+            retention: None,
+            revocations: None,
         }
     }
 
@@ -297,7 +298,7 @@ impl World {
     /// Whom a round named, and by which rule.
     pub async fn named(&self, round: RoundId) -> Vec<(ClientId, u8)> {
         let faults = self.rounds().store().faults(round).await.expect("the store answers");
-        faults.into_iter().map(|(client, rule, _)| (client, rule)).collect()
+        faults.into_iter().map(|fault| (fault.client, fault.rule)).collect()
     }
 
     /// The survivors under the aggregator's signature, as clients verify it.

@@ -13,11 +13,12 @@ use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor, Row};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 use veilsum_aggregator::store::seal::ServiceKey;
-use veilsum_aggregator::store::sql::{SqlStore, migrate, undo};
+use veilsum_aggregator::store::sql::{SCHEMA_VERSION, SqlStore, migrate, undo};
 use veilsum_aggregator::store::{
-    Charge, Committed, LedgerRow, NewRound, Store, StoreError, Version, ledger_entry, statement_entry,
+    Charge, Committed, FaultRow, LedgerRow, NewRound, Purged, Retention, RevocationRow, Store, StoreError, TaskRound,
+    Version, ledger_entry, root_entry, statement_entry,
 };
-use veilsum_crypto::ids::{ClientId, Digest, RoundId, TaskId, Timestamp};
+use veilsum_crypto::ids::{ClientId, Digest, Party, RoundId, TaskId, Timestamp};
 use veilsum_crypto::math::ring::{RingBits, RingVector};
 use veilsum_crypto::primitives::merkle;
 use veilsum_crypto::server::{Accepted, Admitted, Effect, Keep, PhaseKind, StatementKind};
@@ -58,7 +59,7 @@ on_every_store! {
     a_batch_larger_than_one_statement_is_admitted_whole
     a_sum_larger_than_one_row_comes_back_whole
     standing_counts_fresh_clients_of_the_open_phase
-    erasure_takes_everything_but_digests
+    erasure_takes_everything_but_digests_and_what_the_export_holds
     a_second_statement_of_a_kind_writes_nothing_at_all
     the_log_is_the_merkle_tree_over_all_leaves
     a_charge_is_reserved_then_spent_or_lapses
@@ -67,6 +68,9 @@ on_every_store! {
     a_published_model_becomes_the_tasks
     a_client_is_named_once_a_phase
     purging_leaves_what_others_rely_on
+    what_is_logged_stands_between_statement_and_charge
+    what_is_counted_is_what_was_admitted
+    a_newer_revocation_list_takes_the_place_of_an_older_one
 }
 
 // ---- the stores --------------------------------------------------------------------------------
@@ -512,28 +516,51 @@ async fn standing_counts_fresh_clients_of_the_open_phase<S: Store>(world: World<
     assert!(world.a.load(round).await.expect("it answers").is_some(), "over, but still there");
 }
 
-async fn erasure_takes_everything_but_digests<S: Store>(world: World<S>) {
+async fn erasure_takes_everything_but_digests_and_what_the_export_holds<S: Store>(world: World<S>) {
     let round = world.round().await;
-    send_everything(&world, round).await;
+    send_everything(&world, round, true).await;
     world.commit(round, PhaseKind::Published, &[Effect::Erase]).await;
-    for phase in [PhaseKind::Advertising, PhaseKind::Sharing, PhaseKind::Masking] {
-        assert!(world.a.bodies(round, phase, None).await.expect("it answers").is_empty());
+    let bodies = async |phase| world.a.bodies(round, phase, None).await.expect("it answers");
+    for phase in [PhaseKind::Advertising, PhaseKind::Sharing, PhaseKind::Masking, PhaseKind::Unmasking] {
         let kept = world.b.digest(round, phase, client(1)).await.expect("it answers");
         assert!(kept.is_some(), "{phase:?}");
+        assert_eq!(bodies(phase).await.is_empty(), phase == PhaseKind::Unmasking, "{phase:?}");
     }
     assert!(world.b.mail(round, client(2)).await.expect("it answers").is_empty());
     let late = world.b.fence(round, PhaseKind::Unmasking).await.expect("a late fence is harmless");
-    assert!(late.bodies.is_empty() && late.shares.is_empty() && late.sum.is_none());
+    assert!(late.bodies.is_empty() && late.sum.is_none());
+    assert!(world.a.has_bodies(round).await.expect("it answers"));
+
+    let retention = |bodies_before| Retention { rounds_before: Timestamp(0), bodies_before };
+    let over = world.a.load(round).await.expect("it answers").expect("it stands").over.expect("it is over");
+    let purged = async |retention| world.b.purge(retention).await.expect("it answers");
+    assert_eq!(purged(retention(over)).await, Purged::default(), "not yet");
+    assert_eq!(purged(retention(Timestamp(over.0 + 1))).await, Purged { rounds: 0, exports: 1 });
+    assert_eq!(purged(retention(Timestamp(over.0 + 1))).await, Purged::default(), "and only once");
+    assert!(!world.a.has_bodies(round).await.expect("it answers"));
+    for phase in [PhaseKind::Advertising, PhaseKind::Sharing, PhaseKind::Masking] {
+        assert!(bodies(phase).await.is_empty(), "{phase:?}");
+        assert!(world.a.digest(round, phase, client(1)).await.expect("it answers").is_some(), "{phase:?}");
+    }
+
+    let without = world.next_round(2).await; // of a round without a roster nothing is kept
+    send_everything(&world, without, false).await;
+    world.commit(without, PhaseKind::Abandoned, &[Effect::Erase]).await;
+    assert!(!world.a.has_bodies(without).await.expect("it answers"));
 }
 
-const PLANTED: &str = "planted secret of nobody else";
+/// What stands where an export will look for it.
+const PLANTED: &str = "planted message of somebody";
+/// What must go when the round is over.
+const SECRET: &str = "planted secret of nobody else";
 
-/// Something in every table that erasure must empty, each with [`PLANTED`] in it.
-async fn send_everything<S: Store>(world: &World<S>, round: RoundId) {
+/// Something in every table that erasure must empty: [`SECRET`] where it goes with the round, [`PLANTED`] where it stays.
+async fn send_everything<S: Store>(world: &World<S>, round: RoundId, with_roster: bool) {
     let advert = advert(client(1), PLANTED, &["key"]);
     world.admit(round, PhaseKind::Advertising, &[advert]).await;
-    world.commit(round, PhaseKind::Sharing, &[]).await;
-    let long = PLANTED.repeat(500); // beyond one page of a database
+    let roster = with_roster.then(|| statement(StatementKind::Roster, "roster"));
+    world.commit(round, PhaseKind::Sharing, &roster.into_iter().collect::<Vec<_>>()).await;
+    let long = SECRET.repeat(500); // beyond one page of a database
     let keep = Keep::Mail { body: PLANTED.into(), to: [(client(2), long.into())].into() };
     let shares = Accepted::unjudged(client(1), digest(PLANTED), keep, Vec::new());
     world.admit(round, PhaseKind::Sharing, &[shares]).await;
@@ -541,6 +568,8 @@ async fn send_everything<S: Store>(world: &World<S>, round: RoundId) {
     let planted: Vec<i64> = vec![i64::from_le_bytes(*b"planted!"); 40_000];
     let input = [input(client(1), PLANTED, &planted)];
     assert_eq!(world.admit(round, PhaseKind::Masking, &input).await, [Admitted::Fresh]);
+    world.commit(round, PhaseKind::Unmasking, &[]).await;
+    assert_eq!(world.admit(round, PhaseKind::Unmasking, &[message(client(1), SECRET)]).await, [Admitted::Fresh]);
 }
 
 async fn a_second_statement_of_a_kind_writes_nothing_at_all<S: Store>(world: World<S>) {
@@ -661,10 +690,15 @@ async fn a_round_opens_once_and_after_the_one_before<S: Store>(world: World<S>) 
     let skipped = world.a.open_round(&world.new_round(3)).await.expect("it answers");
     assert_eq!(skipped, Committed::Conflict);
     let second = world.next_round(2).await;
-    let rounds = world.b.rounds(TASK, 10).await.expect("it answers");
+    let rounds = world.b.rounds(TASK, None, 10).await.expect("it answers");
     let listed = [(second, 2, PhaseKind::Advertising), (winner.round, 1, PhaseKind::Abandoned)];
     assert_eq!(rounds, listed);
-    assert_eq!(world.b.rounds(TASK, 1).await.expect("it answers"), listed[..1]);
+    assert_eq!(world.b.rounds(TASK, None, 1).await.expect("it answers"), listed[..1]);
+    assert_eq!(
+        world.b.rounds(TASK, Some(2), 10).await.expect("it answers"),
+        listed[listed.len() - 1..],
+        "those before"
+    );
     let newest = world.b.newest_header(TASK, 1).await.expect("it answers");
     assert_eq!(newest, Some((second, b"header 2".to_vec())));
     assert_eq!(world.b.newest_header(TASK, 2).await.expect("it answers"), None);
@@ -707,12 +741,13 @@ async fn a_client_is_named_once_a_phase<S: Store>(world: World<S>) {
     world.commit(round, PhaseKind::Sharing, &[fault(11)]).await;
     world.commit(round, PhaseKind::Acknowledging, &[fault(12)]).await;
     let faults = world.a.faults(round).await.expect("it answers");
-    assert_eq!(faults, [(who, 9, b"first".to_vec()), (who, 12, b"closing".to_vec())]);
+    let row = |phase, rule, evidence: &[u8]| FaultRow { phase, client: who, rule, evidence: evidence.to_vec() };
+    assert_eq!(faults, [row(adverts, 9, b"first"), row(PhaseKind::Sharing, 12, b"closing")]);
 }
 
 async fn purging_leaves_what_others_rely_on<S: Store>(world: World<S>) {
     let old = world.round().await;
-    send_everything(&world, old).await;
+    send_everything(&world, old, true).await;
     world.a.fault(old, PhaseKind::Masking, client(1), 9, b"evidence").await.expect("it answers");
     world.commit(old, PhaseKind::Published, &[Effect::Spend]).await;
     let before = world.now();
@@ -720,8 +755,9 @@ async fn purging_leaves_what_others_rely_on<S: Store>(world: World<S>) {
     world.commit(new, PhaseKind::Abandoned, &[]).await;
     let open = world.next_round(3).await;
 
-    assert_eq!(world.b.purge(before).await.expect("it answers"), 1);
-    assert_eq!(world.b.purge(before).await.expect("it answers"), 0);
+    let retention = Retention { rounds_before: before, bodies_before: before };
+    assert_eq!(world.b.purge(retention).await.expect("it answers").rounds, 1);
+    assert_eq!(world.b.purge(retention).await.expect("it answers").rounds, 0);
     assert!(world.a.load(old).await.expect("it answers").is_none());
     let gone = world.a.digest(old, PhaseKind::Masking, client(1)).await.expect("it answers");
     assert_eq!(gone, None);
@@ -732,7 +768,76 @@ async fn purging_leaves_what_others_rely_on<S: Store>(world: World<S>) {
     assert_eq!(header.map(|(bytes, _)| bytes), Some(b"header 1".to_vec()));
     assert_eq!(world.a.faults(old).await.expect("it answers").len(), 1);
     assert_eq!(world.a.ledger(TASK).await.expect("it answers").len(), 3);
-    assert_eq!(world.a.log_head().await.expect("it answers").size, 7);
+    assert_eq!(world.a.log_head().await.expect("it answers").size, 8);
+    let opened = world.b.task_rounds(TASK).await.expect("it answers");
+    let expected = [old, new, open].into_iter().zip(1..);
+    let expected: Vec<_> = expected.map(|(round, counter)| TaskRound { counter, round, salt: SALT }).collect();
+    assert_eq!(opened, expected, "later rounds account for those that are gone");
+}
+
+/// §9: statement, openings, ledger, whatever the order of effects.
+async fn what_is_logged_stands_between_statement_and_charge<S: Store>(world: World<S>) {
+    let round = world.round().await;
+    let log = |text: &str| Effect::Log { root: digest(text) };
+    let effects = [statement(StatementKind::Core, "core"), Effect::Spend, log("one"), log("two")];
+    world.commit(round, PhaseKind::Masking, &effects).await;
+    let header = world.new_round(1).header;
+    let charge = |charge| ledger_entry(&SALT, TASK, 1, digest(&header), charge);
+    let opening = |text: &str| root_entry(&SALT, digest(text));
+    let entries = [
+        statement_entry(&SALT, &header),
+        charge(Charge::Reserved),
+        statement_entry(&SALT, b"core"),
+        opening("one"),
+        opening("two"),
+        charge(Charge::Spent),
+    ];
+    let hashes = entries.map(|entry| merkle::leaf_hash(&[entry.as_bytes()]));
+    assert_eq!(world.b.log_leaves(0, 100).await.expect("it answers"), hashes);
+}
+
+async fn what_is_counted_is_what_was_admitted<S: Store>(world: World<S>) {
+    let round = world.round().await;
+    let none = BTreeMap::new();
+    assert_eq!(world.a.admitted(round).await.expect("it answers"), none);
+    let adverts: Vec<_> = (0..5).map(|number| advert(client(number), "advert", &[])).collect();
+    world.admit(round, PhaseKind::Advertising, &adverts).await;
+    world.commit(round, PhaseKind::Sharing, &[]).await;
+    world.admit(round, PhaseKind::Sharing, &[message(client(3), "shares")]).await;
+    let counts = BTreeMap::from([(PhaseKind::Advertising, 5), (PhaseKind::Sharing, 1)]);
+    assert_eq!(world.b.admitted(round).await.expect("it answers"), counts);
+    world.commit(round, PhaseKind::Abandoned, &[Effect::Erase]).await;
+    assert_eq!(world.b.admitted(round).await.expect("it answers"), counts, "also when it is over");
+    assert!(world.a.put_model(b"another model").await.expect("it answers"));
+    assert!(!world.b.put_model(b"another model").await.expect("it answers"), "it was there");
+    let kept = world.b.model(digest("another model")).await.expect("it answers");
+    assert_eq!(kept, Some(b"another model".to_vec()));
+}
+
+/// numbers only grow; of two lists with one number the first stands.
+async fn a_newer_revocation_list_takes_the_place_of_an_older_one<S: Store>(world: World<S>) {
+    let list = |number: u64, text: &str, by: u8| RevocationRow {
+        digest: digest(text),
+        authority: Party([by; 16]),
+        number,
+        bytes: text.into(),
+        received: Timestamp(7),
+    };
+    let put = async |row: RevocationRow| world.a.put_revocations(&row).await.expect("it answers");
+    let newest = async |by: u8| world.b.newest_revocations(Party([by; 16])).await.expect("it answers");
+    assert_eq!(newest(1).await, None);
+    assert_eq!(put(list(2, "second", 1)).await, Committed::Yes);
+    assert_eq!(put(list(2, "second", 1)).await, Committed::Yes, "the same again");
+    assert_eq!(put(list(2, "another second", 1)).await, Committed::Conflict);
+    assert_eq!(put(list(1, "first", 1)).await, Committed::Conflict);
+    assert_eq!(put(list(9, "of another authority", 3)).await, Committed::Yes);
+    assert_eq!(newest(1).await, Some(list(2, "second", 1)));
+    assert_eq!(put(list(5, "fifth", 1)).await, Committed::Yes);
+    assert_eq!(put(list(2, "second", 1)).await, Committed::Conflict, "there is no way back");
+    assert_eq!(newest(1).await, Some(list(5, "fifth", 1)));
+    let kept = world.b.revocations(digest("second")).await.expect("it answers");
+    assert_eq!(kept, Some(b"second".to_vec()), "rounds that are open still name it");
+    assert_eq!(world.b.revocations(digest("first")).await.expect("it answers"), None);
 }
 
 // ---- databases only ----------------------------------------------------------------------------
@@ -795,19 +900,19 @@ async fn execute(url: &str, statement: &'static str) {
 async fn tables_of_another_version(url: &str) {
     let open = || SqlStore::open(url, ServiceKey::from_hex(KEY).expect("a key"));
     let version = |result: Result<SqlStore, StoreError>| match result {
-        Err(StoreError::Schema { found, needed: 3 }) => found,
+        Err(StoreError::Schema { found, needed: SCHEMA_VERSION }) => found,
         Err(other) => panic!("{other}"),
         Ok(_) => panic!("it opened"),
     };
     assert_eq!(version(open().await), 0, "no tables");
     migrate(url).await.expect("migrations apply");
     let store = open().await.expect("the right version");
-    execute(url, "UPDATE _sqlx_migrations SET version = 4 WHERE version = 3").await;
-    assert_eq!(version(open().await), 4, "a newer program migrated");
-    assert!(matches!(store.ready().await, Err(StoreError::Schema { found: 4, needed: 3 })));
-    assert!(matches!(migrate(url).await, Err(StoreError::Schema { found: 4, needed: 3 })));
-    execute(url, "DELETE FROM _sqlx_migrations WHERE version = 4").await;
-    assert_eq!(version(open().await), 2, "an older program migrated");
+    execute(url, "UPDATE _sqlx_migrations SET version = 5 WHERE version = 4").await;
+    assert_eq!(version(open().await), 5, "a newer program migrated");
+    assert!(matches!(store.ready().await, Err(StoreError::Schema { found: 5, needed: SCHEMA_VERSION })));
+    assert!(matches!(migrate(url).await, Err(StoreError::Schema { found: 5, needed: SCHEMA_VERSION })));
+    execute(url, "DELETE FROM _sqlx_migrations WHERE version = 5").await;
+    assert_eq!(version(open().await), 3, "an older program migrated");
 }
 
 #[test]
@@ -885,8 +990,10 @@ fn what_was_erased_is_in_no_file_of_sqlite() {
             bytes.filter(|bytes| bytes.windows(needle.len()).any(|it| it == needle)).count()
         };
         let round = world.round().await;
-        send_everything(&world, round).await;
-        assert!(found(PLANTED.as_bytes()) > 0, "the case must be able to see it");
+        send_everything(&world, round, true).await;
+        for planted in [PLANTED, SECRET] {
+            assert!(found(planted.as_bytes()) > 0, "the case must be able to see it");
+        }
         assert_eq!(found(b"planted!"), 0, "no input is ever written in the clear");
         let mut connection = AnyConnection::connect(&sqlite_url(dir)).await.expect("it connects");
         let sealed = sqlx::query("SELECT sealed FROM round_keys").fetch_one(&mut connection).await;
@@ -894,8 +1001,11 @@ fn what_was_erased_is_in_no_file_of_sqlite() {
         connection.close().await.expect("it closes");
         assert!(found(&wrapped) > 0);
         world.commit(round, PhaseKind::Published, &[Effect::Erase]).await;
-        assert_eq!(found(PLANTED.as_bytes()), 0);
+        assert_eq!(found(SECRET.as_bytes()), 0);
         assert_eq!(found(&wrapped), 0, "nor can the key be unwrapped again");
+        let retention = Retention { rounds_before: Timestamp(0), bodies_before: Timestamp(u64::MAX) };
+        world.a.purge(retention).await.expect("it answers");
+        assert_eq!(found(PLANTED.as_bytes()), 0, "what the export held goes with its retention");
     });
 }
 

@@ -7,9 +7,8 @@ use anyhow::{Context as _, Result, anyhow};
 use clap::Args;
 use veilsum_aggregator::clock::SystemClock;
 use veilsum_aggregator::config::Config;
-use veilsum_aggregator::round::ServiceKeys;
-use veilsum_aggregator::round::learn;
-use veilsum_aggregator::service::{Service, Setup};
+use veilsum_aggregator::round::{ServiceKeys, learn};
+use veilsum_aggregator::service::{RetentionDays, Service, Setup};
 use veilsum_aggregator::store::seal::ServiceKey;
 use veilsum_aggregator::store::sql;
 use veilsum_aggregator::task::{Task, TaskFile};
@@ -59,6 +58,11 @@ pub async fn serve(options: ServeOptions) -> Result<()> {
     let authority = authority_key(&config.authority_key)?;
     let (service_key, keys) = service_keys(&config.data_dir, authority)?;
     let aggregator = keys.aggregator.public();
+    let revocations = config
+        .revocation_file
+        .as_ref()
+        .map(|path| std::fs::read(path).with_context(|| format!("cannot read the revocation list {}", path.display())));
+    let revocations = revocations.transpose()?;
     println!("aggregator key {}", Digest(*aggregator.as_bytes()));
     let service = Service::start(Setup {
         database,
@@ -67,7 +71,8 @@ pub async fn serve(options: ServeOptions) -> Result<()> {
         listen: config.listen,
         operations: Some(config.operations),
         clock: Arc::new(SystemClock),
-        retention_days: Some(config.retention_days),
+        retention: Some(RetentionDays { rounds: config.retention_days, exports: config.export_retention_days }),
+        revocations,
     })
     .await?;
     for (file, model) in tasks {

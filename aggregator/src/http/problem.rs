@@ -70,6 +70,9 @@ impl From<RoundError> for Problem {
             RoundError::KeyTaken => Self::new(StatusCode::CONFLICT, Some(9), detail),
             RoundError::Gone(_) => Self::new(StatusCode::GONE, None, detail),
             RoundError::Unknown(what) => Self::unknown(what),
+            RoundError::Malformed(_) => Self::new(StatusCode::BAD_REQUEST, None, detail),
+            RoundError::Unacceptable { rule, .. } => Self::new(StatusCode::UNPROCESSABLE_ENTITY, rule, detail),
+            RoundError::Conflict { rule, .. } => Self::new(StatusCode::CONFLICT, rule, detail),
             RoundError::Forbidden { rule, .. } => Self::new(StatusCode::FORBIDDEN, Some(rule), detail),
             RoundError::Busy | RoundError::ShuttingDown => Self::new(StatusCode::SERVICE_UNAVAILABLE, None, detail),
             RoundError::Store(StoreError::Away(why)) => {

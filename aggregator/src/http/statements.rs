@@ -139,15 +139,14 @@ impl<'a, S: Store> Read<'a, S> {
         Ok(self.app.rounds.view(self.round).await?)
     }
 
-    /// Bodies of a phase; gone once they were erased with the round.
+    /// Bodies of a phase. For members they are erased with the round, also where they are kept for its export. §8.2
     async fn bodies(
         &self,
         phase: PhaseKind,
         clients: Option<&[ClientId]>,
     ) -> Result<std::collections::BTreeMap<ClientId, Vec<u8>>, Problem> {
         let bodies = self.app.rounds.bodies(self.round, phase, clients).await?;
-        let is_over = self.view().await?.gone().is_some();
-        if bodies.is_empty() && is_over && clients.is_none_or(|clients| !clients.is_empty()) {
+        if self.view().await?.gone().is_some() {
             return Err(RoundError::Gone(Gone::Erased).into());
         }
         Ok(bodies)
@@ -290,9 +289,11 @@ pub async fn model<S: Store>(State(app): State<App<S>>, Path(hash): Path<String>
     model.map(octets).ok_or_else(|| Problem::unknown("model"))
 }
 
-/// `GET /v1/revocations/{digest}`: this version publishes no list (headers carry number 0).
-pub async fn revocations() -> Problem {
-    Problem::unknown("revocation list")
+/// `GET /v1/revocations/{digest}`
+pub async fn revocations<S: Store>(State(app): State<App<S>>, Path(digest): Path<String>) -> Answered {
+    let digest = Digest::from_hex(&digest).ok_or_else(|| Problem::unknown("revocation list"))?;
+    let list = app.rounds.store().revocations(digest).await.map_err(RoundError::from)?;
+    list.map(octets).ok_or_else(|| Problem::unknown("revocation list"))
 }
 
 /// `GET /v1/log/checkpoint`

@@ -181,14 +181,15 @@ impl<S: Store> Rounds<S> {
             return Ok(());
         }
         let head = self.store.log_head().await?;
+        let revocations = self.newest_revocations().await?;
         let header = Header {
             task: row.task,
             counter: row.counter + 1,
             opened_at: self.host.clock.now(),
             aggregator_key: self.keys.aggregator.public(),
             authority_key: self.keys.authority,
-            revocation_number: 0,
-            revocation_digest: Digest::NONE,
+            revocation_number: revocations.as_ref().map_or(0, |list| list.number),
+            revocation_digest: revocations.as_ref().map_or(Digest::NONE, |list| list.digest),
             model_hash: row.model,
             log: TreeHead { size: head.size, root: head.root },
             layout_hash: task.layout,

@@ -11,18 +11,22 @@ use std::time::{Duration, Instant};
 
 use sqlx::{Any, AnyPool, Row, Transaction};
 use tokio::sync::{Semaphore, SemaphorePermit};
-use veilsum_crypto::ids::{ClientId, Digest, RoundId, TaskId, Timestamp};
+use veilsum_crypto::ids::{ClientId, Digest, Party, RoundId, TaskId, Timestamp};
 use veilsum_crypto::server::{Accepted, Admitted, Effect, PhaseKind, Received, StatementKind};
 
 use super::engine::{self, Engine, Kind};
 use super::seal::{RoundKey, ServiceKey, random};
-use super::{Committed, LedgerRow, Loaded, LogHead, NewRound, Standing, Store, StoreError, TaskRow, Version};
+use super::{
+    Committed, FaultRow, LedgerRow, Loaded, LogHead, NewRound, Purged, Retention, RevocationRow, Standing, Store,
+    StoreError, TaskRound, TaskRow, Version,
+};
 
 mod admit;
 mod close;
 mod log;
 mod open;
 mod read;
+mod revocations;
 mod rows;
 mod schema;
 mod sums;
@@ -284,20 +288,56 @@ impl Store for SqlStore {
         retrying(|| self.read_log_leaves(from, to)).await
     }
 
-    async fn faults(&self, round: RoundId) -> Result<Vec<(ClientId, u8, Vec<u8>)>, StoreError> {
+    async fn faults(&self, round: RoundId) -> Result<Vec<FaultRow>, StoreError> {
         retrying(|| self.read_faults(round)).await
     }
 
-    async fn rounds(&self, task: TaskId, limit: u32) -> Result<Vec<(RoundId, u64, PhaseKind)>, StoreError> {
-        retrying(|| self.read_rounds(task, limit)).await
+    async fn rounds(
+        &self,
+        task: TaskId,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<(RoundId, u64, PhaseKind)>, StoreError> {
+        retrying(|| self.read_rounds(task, before, limit)).await
     }
 
-    async fn purge(&self, before: Timestamp) -> Result<u64, StoreError> {
-        let mut purged = 0;
-        for round in retrying(|| self.read_over_before(before)).await? {
-            purged += retrying(|| self.try_purge(round)).await?;
+    async fn admitted(&self, round: RoundId) -> Result<BTreeMap<PhaseKind, u32>, StoreError> {
+        retrying(|| self.read_admitted(round)).await
+    }
+
+    async fn has_bodies(&self, round: RoundId) -> Result<bool, StoreError> {
+        retrying(|| self.read_has_bodies(round)).await
+    }
+
+    async fn task_rounds(&self, task: TaskId) -> Result<Vec<TaskRound>, StoreError> {
+        retrying(|| self.read_task_rounds(task)).await
+    }
+
+    async fn put_model(&self, model: &[u8]) -> Result<bool, StoreError> {
+        retrying(|| self.try_put_model(model)).await
+    }
+
+    async fn put_revocations(&self, row: &RevocationRow) -> Result<Committed, StoreError> {
+        retrying(|| self.try_put_revocations(row)).await
+    }
+
+    async fn newest_revocations(&self, authority: Party) -> Result<Option<RevocationRow>, StoreError> {
+        retrying(|| self.read_newest_revocations(authority)).await
+    }
+
+    async fn revocations(&self, digest: Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        retrying(|| self.read_revocations(digest)).await
+    }
+
+    async fn purge(&self, retention: Retention) -> Result<Purged, StoreError> {
+        let mut purged = Purged::default();
+        for round in retrying(|| self.read_over_before(retention.rounds_before)).await? {
+            purged.rounds += retrying(|| self.try_purge(round)).await?;
         }
-        if purged > 0 {
+        for round in retrying(|| self.read_kept_before(retention.bodies_before)).await? {
+            purged.exports += retrying(|| self.try_erase_bodies(round)).await?;
+        }
+        if purged != Purged::default() {
             self.forget().await;
         }
         Ok(purged)

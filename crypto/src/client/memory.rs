@@ -43,7 +43,7 @@ impl Memory {
     }
 
     /// Number and digest of the newest revocation list of an authority; number 0 before the first.
-    pub(crate) fn revocations_of(&self, authority: &IdentityPublicKey) -> (u64, Digest) {
+    pub fn revocations_of(&self, authority: &IdentityPublicKey) -> (u64, Digest) {
         self.revocations.get(&authority.party()).copied().unwrap_or((0, Digest::NONE))
     }
 

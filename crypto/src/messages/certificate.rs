@@ -5,7 +5,7 @@
 //! revocation:  number u64, count u32, then ascending: id[16], not_before u64
 //! ```
 
-use alloc::{collections::BTreeMap, vec::Vec};
+use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 
 use crate::ids::{ClientId, Digest, Party, Timestamp};
 use crate::primitives::codec::{DecodeError, Reader};
@@ -111,15 +111,25 @@ fn place(authority: &IdentityPublicKey, receiver: Party) -> Place {
     Place { context: Digest::NONE, previous: Digest::NONE, sender: authority.party(), receiver }
 }
 
-/// Which certificates the authority ended before their time.
+/// The most clients that one list names. docs/wire.md §10
+const ENTRIES_MAX: u32 = 1_000_000;
+/// id[16], not_before u64.
+const ENTRY_BYTES: usize = 24;
+/// A signed list without its entries.
+const LIST_BYTES: usize = 199;
+
+/// Which certificates the authority ended before their time. Cheap to copy, however long.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct RevocationList {
-    signed: Option<Signed>,
+    signed: Option<Arc<Signed>>,
     number: u64,
-    entries: BTreeMap<ClientId, Timestamp>,
+    entries: Arc<BTreeMap<ClientId, Timestamp>>,
 }
 
 impl RevocationList {
+    /// The longest list, signed.
+    pub const BYTES_MAX: usize = LIST_BYTES + ENTRY_BYTES * ENTRIES_MAX as usize;
+
     /// No list: number 0, digest zeros.
     pub fn none() -> Self {
         Self::default()
@@ -135,19 +145,26 @@ impl RevocationList {
             body.extend(not_before.0.to_le_bytes());
         }
         let place = place(&authority.public(), Party::EVERYBODY);
-        Self { signed: Some(place.statement(labels::REVOCATION, body).sign(authority)), number, entries }
+        let signed = place.statement(labels::REVOCATION, body).sign(authority);
+        Self { signed: Some(Arc::new(signed)), number, entries: Arc::new(entries) }
     }
 
     /// Reads and verifies a list of this authority.
     pub fn decode(bytes: &[u8], authority: &IdentityPublicKey) -> Result<Self, DecodeError> {
-        let signed = Signed::decode(bytes, labels::REVOCATION)?;
         let wrong = |expected| DecodeError::NotCanonical { field: "revocation list", expected };
+        if bytes.len() > Self::BYTES_MAX {
+            return Err(wrong("at most 1,000,000 clients"));
+        }
+        let signed = Signed::decode(bytes, labels::REVOCATION)?;
         if !signed.statement().stands_at(&place(authority, Party::EVERYBODY)) || !signed.is_by(authority) {
             return Err(wrong("signed by the authority of the round"));
         }
         let mut reader = Reader::new(&signed.statement().body);
         let number = reader.u64("number")?;
         let count = reader.u32("count")?;
+        if count > ENTRIES_MAX {
+            return Err(wrong("at most 1,000,000 clients"));
+        }
         let mut entries = BTreeMap::new();
         for _ in 0..count {
             let client = ClientId(reader.array("client id")?);
@@ -160,12 +177,17 @@ impl RevocationList {
         if number == 0 {
             return Err(wrong("a number above 0"));
         }
-        Ok(Self { signed: Some(signed), number, entries })
+        Ok(Self { signed: Some(Arc::new(signed)), number, entries: Arc::new(entries) })
     }
 
     /// The signed bytes; nothing where there is no list.
     pub fn encode(&self) -> Vec<u8> {
-        self.signed.as_ref().map(Signed::encode).unwrap_or_default()
+        self.signed.as_ref().map(|signed| signed.encode()).unwrap_or_default()
+    }
+
+    /// Clients, each with the time before which certificates of it are ended.
+    pub fn entries(&self) -> &BTreeMap<ClientId, Timestamp> {
+        &self.entries
     }
 
     /// Its number; 0 where there is no list.
@@ -175,7 +197,7 @@ impl RevocationList {
 
     /// Its root; zeros where there is no list.
     pub fn digest(&self) -> Digest {
-        self.signed.as_ref().map_or(Digest::NONE, Signed::root)
+        self.signed.as_ref().map_or(Digest::NONE, |signed| signed.root())
     }
 
     fn ends(&self, certificate: &CertificateBody) -> bool {

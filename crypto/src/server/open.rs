@@ -8,7 +8,7 @@ use alloc::{
     vec::Vec,
 };
 
-use super::{Accepted, Assembly, Effect, Masking, Phase, Received, RoundFacts, StatementKind, is_from};
+use super::{Accepted, Assembly, Effect, Masking, Phase, PhaseKind, Received, RoundFacts, StatementKind, is_from};
 use crate::ids::{ClientId, LeafIndex};
 use crate::math::shamir::ShareScalar;
 use crate::messages::opening::SharePair;
@@ -61,6 +61,7 @@ impl Opening {
     pub(super) fn close(self, facts: &RoundFacts, received: Received) -> (Phase, Vec<Effect>) {
         let Self { assembly, candidates, complaints } = self;
         let (mut opened, mut dropped, mut effects) = (Vec::new(), BTreeSet::new(), Vec::new());
+        let mut roots = Vec::new();
         for (dealer, challenged) in complaints {
             let client = assembly.roster().client(dealer);
             let body = received.bodies.get(&client);
@@ -70,6 +71,7 @@ impl Opening {
                 dropped.insert(dealer);
                 continue;
             };
+            roots.push(message.signed().root());
             let pairs = message.edges().iter().zip(challenged.values());
             let right = pairs.clone().all(|((_, pair), (masking, self_mask))| {
                 Point::of(&pair.masking) == *masking && Point::of(&pair.self_mask) == *self_mask
@@ -86,7 +88,11 @@ impl Opening {
             }
         }
         let kept = Bitmap::of(assembly.params().n, candidates.leaves().filter(|leaf| !dropped.contains(leaf)));
-        fix_core(facts, assembly, kept, opened, effects)
+        let (phase, mut effects) = fix_core(facts, assembly, kept, opened, effects);
+        if phase.kind() == PhaseKind::Masking {
+            effects.extend(roots.into_iter().map(|root| Effect::Log { root })); // §9: what led to the core, by dealer
+        }
+        (phase, effects)
     }
 
     pub(super) fn write(&self, out: &mut Vec<u8>) {

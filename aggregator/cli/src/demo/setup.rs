@@ -68,7 +68,8 @@ impl World {
             listen: ([127, 0, 0, 1], 0).into(),
             operations: None,
             clock: Arc::new(SystemClock),
-            retention_days: None,
+            retention: None,
+            revocations: None,
         })
         .await?;
 

@@ -10,7 +10,7 @@ use veilsum_crypto::server::{Effect, PhaseKind, Received, StatementKind};
 use super::open::{insert_model, insert_statement};
 use super::rows::{self, damaged};
 use super::{Committed, Failure, SqlStore, Version, log, micros};
-use crate::store::{Charge, ledger_entry, statement_entry};
+use crate::store::{Charge, ledger_entry, root_entry, statement_entry};
 
 /// `open_for` of gates that are open for nothing.
 const SHUT: i64 = -1;
@@ -80,7 +80,7 @@ impl SqlStore {
             match write(tx, commit.round, &before, effect).await? {
                 Written::Conflict => return Ok(Committed::Conflict),
                 Written::Quiet => {}
-                Written::Statement(entry) => entries.push(entry),
+                Written::Entry(entry) => entries.push(entry),
                 Written::Charge(charge) => charges.push(before.entry(charge)),
             }
         }
@@ -91,7 +91,7 @@ impl SqlStore {
                 .execute(&mut **tx)
                 .await?;
         }
-        entries.extend(charges); // §9: statements first
+        entries.extend(charges); // §9: statements and openings first
         log::append(tx, &entries).await?;
         writing.commit().await?;
         Ok(Committed::Yes)
@@ -149,7 +149,8 @@ async fn advance(tx: &mut Transaction<'static, Any>, commit: &Commit<'_>) -> Res
 /// What an effect leaves for the rest of the commit.
 enum Written {
     Quiet,
-    Statement(Digest),
+    /// Something to log.
+    Entry(Digest),
     Charge(Charge),
     Conflict,
 }
@@ -165,8 +166,9 @@ async fn write(
             if !insert_statement(tx, round, *kind, bytes, attachment).await? {
                 return Ok(Written::Conflict);
             }
-            return Ok(Written::Statement(statement_entry(&before.salt, bytes)));
+            return Ok(Written::Entry(statement_entry(&before.salt, bytes)));
         }
+        Effect::Log { root } => return Ok(Written::Entry(root_entry(&before.salt, *root))),
         Effect::Spend => return spend(tx, before).await,
         Effect::Lapse => return lapse(tx, before).await,
         Effect::Fault { client, rule, evidence } => {
@@ -233,10 +235,19 @@ async fn insert_fault(
     Ok(())
 }
 
-/// Digests stay: they tell a repeated message from another one.
+/// Digests stay: they tell a repeated message from another one. So do the messages that the round's export holds, if it had a
+/// roster: all but answers. §9
 async fn erase(tx: &mut Transaction<'static, Any>, round: RoundId) -> Result<(), Failure> {
+    sqlx::query(
+        "UPDATE received SET body = NULL WHERE round = $1 AND (phase = $2 \
+         OR NOT EXISTS (SELECT 1 FROM statements s WHERE s.round = $1 AND s.kind = $3))",
+    )
+    .bind(round.0.to_vec())
+    .bind(PhaseKind::Unmasking as i64)
+    .bind(StatementKind::Roster as i64)
+    .execute(&mut **tx)
+    .await?;
     for erase in [
-        "UPDATE received SET body = NULL WHERE round = $1",
         "DELETE FROM claims WHERE round = $1",
         "DELETE FROM mail WHERE round = $1",
         "DELETE FROM partial_sums WHERE round = $1",

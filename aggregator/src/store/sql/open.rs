@@ -76,6 +76,13 @@ impl SqlStore {
         .bind(micros(new.opened))
         .execute(&mut *writing.tx)
         .await?;
+        sqlx::query("INSERT INTO task_rounds (task, counter, round, salt) VALUES ($1, $2, $3, $4)")
+            .bind(new.task.0.to_vec())
+            .bind(counter)
+            .bind(new.round.0.to_vec())
+            .bind(new.salt.to_vec())
+            .execute(&mut *writing.tx)
+            .await?;
         insert_gates(&mut writing.tx, new).await?;
         sqlx::query("INSERT INTO round_keys (round, sealed) VALUES ($1, $2)")
             .bind(new.round.0.to_vec())
@@ -125,6 +132,28 @@ impl SqlStore {
     }
 }
 
+impl SqlStore {
+    /// 1, or 0 if another replica was first.
+    pub(super) async fn try_erase_bodies(&self, round: RoundId) -> Result<u64, Failure> {
+        let mut writing = self.begin().await?;
+        let erased = sqlx::query("UPDATE received SET body = NULL WHERE round = $1 AND body IS NOT NULL")
+            .bind(round.0.to_vec())
+            .execute(&mut *writing.tx)
+            .await?
+            .rows_affected();
+        writing.commit().await?;
+        Ok(erased.min(1))
+    }
+
+    /// Whether it was new.
+    pub(super) async fn try_put_model(&self, model: &[u8]) -> Result<bool, Failure> {
+        let mut writing = self.begin().await?;
+        let fresh = insert_model(&mut writing.tx, Digest(Sha256::digest(model).into()), model).await?;
+        writing.commit().await?;
+        Ok(fresh)
+    }
+}
+
 async fn insert_gates(tx: &mut Transaction<'static, Any>, new: &NewRound) -> Result<(), Failure> {
     let gates: Vec<i64> = (0..i64::from(GATES)).collect();
     let text = "INSERT INTO gates (round, open_for, batches, clients, last_us, gate) VALUES {rows}";
@@ -164,15 +193,17 @@ pub(super) async fn insert_statement(
     Ok(written == 1)
 }
 
+/// Whether it was new.
 pub(super) async fn insert_model(
     tx: &mut Transaction<'static, Any>,
     digest: Digest,
     bytes: &[u8],
-) -> Result<(), Failure> {
-    sqlx::query("INSERT INTO models (digest, bytes) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+) -> Result<bool, Failure> {
+    let written = sqlx::query("INSERT INTO models (digest, bytes) VALUES ($1, $2) ON CONFLICT DO NOTHING")
         .bind(digest.0.to_vec())
         .bind(bytes.to_vec())
         .execute(&mut **tx)
-        .await?;
-    Ok(())
+        .await?
+        .rows_affected();
+    Ok(written == 1)
 }

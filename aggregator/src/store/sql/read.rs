@@ -7,7 +7,7 @@ use veilsum_crypto::ids::{ClientId, Digest, RoundId, TaskId, Timestamp};
 use veilsum_crypto::server::{PhaseKind, StatementKind};
 
 use super::rows::{self, ROWS_AT_ONCE, damaged, listed};
-use super::{Failure, LedgerRow, Loaded, SqlStore, Standing, TaskRow, Version, micros};
+use super::{Failure, FaultRow, LedgerRow, Loaded, SqlStore, Standing, TaskRound, TaskRow, Version, micros};
 
 impl SqlStore {
     pub(super) async fn read_tasks(&self) -> Result<Vec<TaskRow>, Failure> {
@@ -63,7 +63,7 @@ impl SqlStore {
 
     pub(super) async fn read_round(&self, round: RoundId) -> Result<Option<Loaded>, Failure> {
         let row = sqlx::query(
-            "SELECT r.task, s.bytes, r.state, r.phase, r.version, r.opened_us, r.salt \
+            "SELECT r.task, s.bytes, r.state, r.phase, r.version, r.opened_us, r.salt, r.over_us \
              FROM rounds r JOIN statements s ON s.round = r.round AND s.kind = $2 WHERE r.round = $1",
         )
         .bind(round.0.to_vec())
@@ -79,6 +79,7 @@ impl SqlStore {
                 version: Version(row.try_get(4)?),
                 opened: Timestamp(rows::number(&row, 5)?),
                 salt: rows::fixed(&row, 6)?,
+                over: rows::maybe(&row, 7)?.map(Timestamp),
             })
         })
         .transpose()
@@ -187,23 +188,34 @@ impl SqlStore {
             .collect()
     }
 
-    pub(super) async fn read_faults(&self, round: RoundId) -> Result<Vec<(ClientId, u8, Vec<u8>)>, Failure> {
-        sqlx::query("SELECT client, rule, evidence FROM faults WHERE round = $1 ORDER BY phase, client")
+    pub(super) async fn read_faults(&self, round: RoundId) -> Result<Vec<FaultRow>, Failure> {
+        sqlx::query("SELECT phase, client, rule, evidence FROM faults WHERE round = $1 ORDER BY phase, client")
             .bind(round.0.to_vec())
             .fetch_all(&self.pool)
             .await?
             .iter()
-            .map(|row| Ok((ClientId(rows::fixed(row, 0)?), rows::number(row, 1)?, row.try_get(2)?)))
+            .map(|row| {
+                Ok(FaultRow {
+                    phase: rows::phase(row, 0)?,
+                    client: ClientId(rows::fixed(row, 1)?),
+                    rule: rows::number(row, 2)?,
+                    evidence: row.try_get(3)?,
+                })
+            })
             .collect()
     }
 
     pub(super) async fn read_rounds(
         &self,
         task: TaskId,
+        before: Option<u64>,
         limit: u32,
     ) -> Result<Vec<(RoundId, u64, PhaseKind)>, Failure> {
-        sqlx::query("SELECT round, counter, phase FROM rounds WHERE task = $1 ORDER BY counter DESC LIMIT $2")
+        let text = "SELECT round, counter, phase FROM rounds WHERE task = $1 AND counter < $2 \
+            ORDER BY counter DESC LIMIT $3";
+        sqlx::query(text)
             .bind(task.0.to_vec())
+            .bind(before.map_or(i64::MAX, |before| i64::try_from(before).unwrap_or(i64::MAX)))
             .bind(i64::from(limit))
             .fetch_all(&self.pool)
             .await?
@@ -212,13 +224,53 @@ impl SqlStore {
             .collect()
     }
 
-    pub(super) async fn read_over_before(&self, before: Timestamp) -> Result<Vec<RoundId>, Failure> {
-        sqlx::query("SELECT round FROM rounds WHERE over_us < $1")
-            .bind(micros(before))
+    pub(super) async fn read_admitted(&self, round: RoundId) -> Result<BTreeMap<PhaseKind, u32>, Failure> {
+        sqlx::query("SELECT phase, COUNT(*) FROM received WHERE round = $1 GROUP BY phase ORDER BY phase")
+            .bind(round.0.to_vec())
             .fetch_all(&self.pool)
             .await?
             .iter()
-            .map(|row| Ok(RoundId(rows::fixed(row, 0)?)))
+            .map(|row| Ok((rows::phase(row, 0)?, rows::number(row, 1)?)))
             .collect()
+    }
+
+    pub(super) async fn read_has_bodies(&self, round: RoundId) -> Result<bool, Failure> {
+        let found = sqlx::query("SELECT phase FROM received WHERE round = $1 AND body IS NOT NULL LIMIT 1")
+            .bind(round.0.to_vec())
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(found.is_some())
+    }
+
+    pub(super) async fn read_task_rounds(&self, task: TaskId) -> Result<Vec<TaskRound>, Failure> {
+        sqlx::query("SELECT counter, round, salt FROM task_rounds WHERE task = $1 ORDER BY counter")
+            .bind(task.0.to_vec())
+            .fetch_all(&self.pool)
+            .await?
+            .iter()
+            .map(|row| {
+                Ok(TaskRound {
+                    counter: rows::number(row, 0)?,
+                    round: RoundId(rows::fixed(row, 1)?),
+                    salt: rows::fixed(row, 2)?,
+                })
+            })
+            .collect()
+    }
+
+    pub(super) async fn read_over_before(&self, before: Timestamp) -> Result<Vec<RoundId>, Failure> {
+        self.read_round_ids("SELECT round FROM rounds WHERE over_us < $1", before).await
+    }
+
+    /// Rounds that were over by then and of which messages are kept.
+    pub(super) async fn read_kept_before(&self, before: Timestamp) -> Result<Vec<RoundId>, Failure> {
+        let text = "SELECT round FROM rounds r WHERE r.over_us < $1 AND EXISTS \
+            (SELECT 1 FROM received m WHERE m.round = r.round AND m.body IS NOT NULL)";
+        self.read_round_ids(text, before).await
+    }
+
+    async fn read_round_ids(&self, text: &'static str, before: Timestamp) -> Result<Vec<RoundId>, Failure> {
+        let rows = sqlx::query(text).bind(micros(before)).fetch_all(&self.pool).await?;
+        rows.iter().map(|row| Ok(RoundId(rows::fixed(row, 0)?))).collect()
     }
 }

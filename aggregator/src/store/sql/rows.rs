@@ -73,6 +73,12 @@ pub(super) fn number<T: TryFrom<i64>>(row: &AnyRow, column: usize) -> Result<T, 
     T::try_from(number).map_err(|_| damaged(format!("{number} is out of its range")))
 }
 
+/// A time that may not be there yet.
+pub(super) fn maybe(row: &AnyRow, column: usize) -> Result<Option<u64>, Failure> {
+    let number: Option<i64> = row.try_get(column)?;
+    number.map(|number| u64::try_from(number).map_err(|_| damaged(format!("{number} is no time")))).transpose()
+}
+
 pub(super) fn phase(row: &AnyRow, column: usize) -> Result<PhaseKind, Failure> {
     let number = number(row, column)?;
     PhaseKind::from_number(number).ok_or_else(|| damaged(format!("there is no phase {number}")))

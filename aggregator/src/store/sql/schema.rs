@@ -16,7 +16,8 @@ macro_rules! files {
 }
 
 /// Name, up and down of each, by number from 1.
-const MIGRATIONS: [(&str, &str, &str); 3] = [files!("0001_rounds"), files!("0002_log"), files!("0003_ledger")];
+const MIGRATIONS: [(&str, &str, &str); 4] =
+    [files!("0001_rounds"), files!("0002_log"), files!("0003_ledger"), files!("0004_exports")];
 
 /// The schema version that this program was built for.
 pub const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
