@@ -13,7 +13,7 @@ use veilsum_crypto::messages::{Header, RevocationList};
 use veilsum_crypto::primitives::labels;
 use veilsum_crypto::primitives::signature::{IdentityPublicKey, IdentitySecretKey, Signed, Statement};
 use veilsum_crypto::rules::{Abandonment, Rejection};
-use veilsum_crypto::server::{self, Admitted, Phase, PhaseKind, RoundFacts, StatementKind};
+use veilsum_crypto::server::{self, Admitted, Effect, Phase, PhaseKind, RoundFacts, StatementKind};
 use veilsum_crypto::transparency::checkpoint::CheckpointKey;
 
 use crate::host::Host;
@@ -295,9 +295,7 @@ impl<S: Store> Rounds<S> {
             Err(Rejection::PhaseClosed | Rejection::RoundOver) => Admitted::Closed,
             Err(rejection) => {
                 tracing::info!(%round, %client, rule = ?rejection.rule(), "message refused");
-                if let (true, Some(rule)) = (rejection.is_proved_by_message(), rejection.rule()) {
-                    self.store.fault(round, addressed, client, rule.0, &body).await?;
-                }
+                self.keep_evidence(&view, addressed, client, Some(&rejection), &body).await?;
                 return Err(rejection.into());
             }
         };
@@ -307,7 +305,10 @@ impl<S: Store> Rounds<S> {
                 Ok(())
             }
             Admitted::Again => Ok(()),
-            Admitted::OtherBytes => Err(RoundError::OtherBytes { rule: other_bytes_rule(addressed) }),
+            Admitted::OtherBytes => {
+                self.keep_evidence(&view, addressed, client, None, &body).await?;
+                Err(RoundError::OtherBytes { rule: other_bytes_rule(addressed) })
+            }
             Admitted::KeyTaken => Err(RoundError::KeyTaken),
             Admitted::Closed => self.after_closing(round, addressed, client, &body).await,
         }
@@ -324,12 +325,40 @@ impl<S: Store> Rounds<S> {
         use sha2::{Digest as _, Sha256};
         match self.store.digest(round, phase, client).await? {
             Some(digest) if digest.0 == <[u8; 32]>::from(Sha256::digest(body)) => Ok(()),
-            Some(_) => Err(RoundError::OtherBytes { rule: other_bytes_rule(phase) }),
+            Some(_) => {
+                let view = self.view(round).await?;
+                self.keep_evidence(&view, phase, client, None, body).await?;
+                Err(RoundError::OtherBytes { rule: other_bytes_rule(phase) })
+            }
             None => {
                 let view = self.reload(round).await?;
                 Err(RoundError::Gone(view.gone().unwrap_or(Gone::PhaseClosed)))
             }
         }
+    }
+
+    /// A message that was not admitted: what it proves against its sender is kept, one fault a client and phase. What the
+    /// client has not signed itself costs no look into the store.
+    async fn keep_evidence(
+        &self,
+        view: &View,
+        phase: PhaseKind,
+        client: ClientId,
+        refused: Option<&Rejection>,
+        message: &[u8],
+    ) -> Result<(), RoundError> {
+        if !server::is_signed_by(&view.facts, view.phase.assembly(), phase, client, message) {
+            return Ok(());
+        }
+        let sent =
+            async |of| Ok::<_, StoreError>(self.store.bodies(view.round, of, Some(&[client])).await?.remove(&client));
+        let (leaf, admitted) = (sent(PhaseKind::Advertising).await?, sent(phase).await?);
+        let fault = server::blame(phase, client, refused, leaf.as_deref(), admitted.as_deref(), message);
+        if let Some(Effect::Fault { client, rule, evidence }) = fault {
+            tracing::warn!(round = %view.round, %client, rule, "named by signed evidence");
+            self.store.fault(view.round, phase, client, rule, &evidence).await?;
+        }
+        Ok(())
     }
 
     /// A round at its newest commit that this replica knows of.

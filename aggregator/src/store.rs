@@ -255,7 +255,7 @@ pub trait Store: Send + Sync + 'static {
         evidence: &[u8],
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
     /// Shuts the gates of `phase`; returns once no admission is in flight, with everything received. Safe to repeat.
-    /// `shares` is filled for Acknowledging and Unmasking, `sum` for Unmasking.
+    /// What [`Received::needs`] names is filled, and `sum` for Unmasking.
     fn fence(&self, round: RoundId, phase: PhaseKind) -> impl Future<Output = Result<Received, StoreError>> + Send;
     /// Optimistic: phase, effects with their log leaves, ledger, and the gates of the next phase, or nothing.
     fn commit(

@@ -21,6 +21,7 @@ use crate::rules::{Abandonment, Rejection};
 mod acknowledge;
 mod advertise;
 mod assembly;
+mod blame;
 mod confirm;
 mod mask;
 mod open;
@@ -30,6 +31,7 @@ mod unmask;
 pub use acknowledge::Acknowledging;
 pub use advertise::Advertising;
 pub use assembly::Assembly;
+pub use blame::{blame, is_signed_by};
 pub use confirm::Confirming;
 pub use mask::Masking;
 pub use open::{OpenedShare, Opening};
@@ -395,15 +397,47 @@ pub enum Admitted {
     Closed,
 }
 
-/// Everything a phase accepted. The gates are shut, so it cannot grow.
+/// Everything a phase accepted, and of the phases before it what [`Received::needs`] says. The gates are shut, so it cannot
+/// grow.
 #[derive(Default, Debug)]
 pub struct Received {
     /// Message bodies by client (for masked inputs: the signed statements).
     pub bodies: BTreeMap<ClientId, Vec<u8>>,
-    /// The share messages of the round; only where `close` needs them (acknowledging, unmasking).
+    /// The leaves of the round.
+    pub adverts: BTreeMap<ClientId, Vec<u8>>,
+    /// The share messages of the round.
     pub shares: BTreeMap<ClientId, Vec<u8>>,
+    /// The acknowledgements of the round.
+    pub acknowledgements: BTreeMap<ClientId, Vec<u8>>,
     /// The sum of the masked inputs; only for unmasking.
     pub sum: Option<RingVector>,
+}
+
+impl Received {
+    /// The earlier phases whose bodies `close` needs, to judge or to name.
+    pub fn needs(closing: PhaseKind) -> &'static [PhaseKind] {
+        use PhaseKind::{Acknowledging, Advertising, Opening, Sharing, Unmasking};
+        match closing {
+            Acknowledging => &[Sharing],
+            Opening => &[Advertising, Sharing],
+            Unmasking => &[Advertising, Sharing, Acknowledging],
+            _ => &[],
+        }
+    }
+
+    /// Bodies of the phase that closes, with those of the phases that it [needs](Self::needs).
+    pub fn new(bodies: BTreeMap<ClientId, Vec<u8>>, earlier: Vec<(PhaseKind, BTreeMap<ClientId, Vec<u8>>)>) -> Self {
+        let mut received = Self { bodies, ..Self::default() };
+        for (phase, bodies) in earlier {
+            match phase {
+                PhaseKind::Advertising => received.adverts = bodies,
+                PhaseKind::Sharing => received.shares = bodies,
+                PhaseKind::Acknowledging => received.acknowledgements = bodies,
+                _ => {}
+            }
+        }
+        received
+    }
 }
 
 /// A row to write in the same transaction as the phase. Work that remains is never an effect; it is a phase.
@@ -427,13 +461,13 @@ pub enum Effect {
     },
     /// The round ended before masking opened: its reservation lapses.
     Lapse,
-    /// Somebody is named, with the signed bytes that prove it.
+    /// Somebody is named, with what proves it to anybody.
     Fault {
         /// Who.
         client: ClientId,
         /// The rule broken.
         rule: u8,
-        /// Bytes that bear the client's valid signature.
+        /// Encoded [`Evidence`](crate::messages::Evidence).
         evidence: Vec<u8>,
     },
     /// The next model, made from the sum (added by the aggregator's learning, never by `close`).

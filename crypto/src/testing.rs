@@ -248,11 +248,10 @@ impl Aggregator {
     pub fn close(&mut self, world: &World) {
         let phase = Phase::decode(&self.phase.encode(), &world.facts).expect("as encoded");
         let kind = phase.kind();
-        let received = Received {
-            bodies: self.received.get(&kind).cloned().unwrap_or_default(),
-            shares: self.received.get(&PhaseKind::Sharing).cloned().unwrap_or_default(),
-            sum: (kind == PhaseKind::Unmasking).then(|| self.sum.clone()),
-        };
+        let of = |kind| self.received.get(&kind).cloned().unwrap_or_default();
+        let earlier = Received::needs(kind).iter().map(|earlier| (*earlier, of(*earlier))).collect();
+        let mut received = Received::new(of(kind), earlier);
+        received.sum = (kind == PhaseKind::Unmasking).then(|| self.sum.clone());
         let mut nonce = [0; 32];
         rand_core::Rng::fill_bytes(&mut os_rng(), &mut nonce);
         let (next, effects) = close(&world.facts, phase, received, nonce);

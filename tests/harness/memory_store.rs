@@ -316,10 +316,8 @@ impl Store for MemoryStore {
         if row.phase == phase {
             row.gate.open = false;
         }
-        let mut received = Received { bodies: row.bodies(phase), ..Received::default() };
-        if matches!(phase, PhaseKind::Acknowledging | PhaseKind::Unmasking) {
-            received.shares = row.bodies(PhaseKind::Sharing);
-        }
+        let earlier = Received::needs(phase).iter().map(|earlier| (*earlier, row.bodies(*earlier))).collect();
+        let mut received = Received::new(row.bodies(phase), earlier);
         if phase == PhaseKind::Unmasking {
             received.sum = row.sum.clone();
         }

@@ -601,6 +601,11 @@ async fn masked_inputs_that_are_not_the_signed_canonical_vector_are_refused_and_
     let zeros = RingVector::zeros(7, params.ring_bits);
     let second = MaskedInput::sign(&zeros, &hand.header.chain(), core, hand.client(), &hand.member.identity).encode();
     hand.put("mask", &second).await.is(409, Some(19));
+    assert_eq!(
+        world.named(hand.round).await,
+        [(hand.client(), 19)],
+        "it signed two uploads; altered bytes named nobody"
+    );
     hand.put("mask", &good).await.is_admitted();
     let view = world.reached(hand.round, PhaseKind::Confirming).await;
 

@@ -459,6 +459,15 @@ async fn mail_reaches_its_recipients_in_the_order_of_dealers<S: Store>(world: Wo
     assert_eq!(received.bodies, [(client(7), b"good".to_vec())].into());
     assert_eq!(received.shares.len(), 3);
     assert_eq!(received.sum, None);
+
+    // What a close may need to name somebody comes with it.
+    world.commit(round, PhaseKind::Opening, &[]).await;
+    let received = world.b.fence(round, PhaseKind::Opening).await.expect("it answers");
+    assert_eq!((received.shares.len(), received.acknowledgements.len()), (3, 0));
+    world.commit(round, PhaseKind::Unmasking, &[]).await;
+    let received = world.a.fence(round, PhaseKind::Unmasking).await.expect("it answers");
+    assert_eq!(received.acknowledgements, [(client(7), b"good".to_vec())].into());
+    assert_eq!(received.shares.len(), 3);
 }
 
 async fn a_batch_larger_than_one_statement_is_admitted_whole<S: Store>(world: World<S>) {

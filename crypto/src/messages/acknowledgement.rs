@@ -8,7 +8,7 @@
 
 use alloc::vec::Vec;
 
-use crate::ids::{ClientId, Digest};
+use crate::ids::{ClientId, Digest, LeafIndex};
 use crate::messages::Chain;
 use crate::primitives::codec::{DecodeError, Reader};
 use crate::primitives::labels;
@@ -101,6 +101,12 @@ impl Acknowledgement {
     /// In the holder's ring order.
     pub fn reports(&self) -> &[EdgeReport] {
         &self.reports
+    }
+
+    /// Those of the holder's neighbours, in its ring order, whose mail it says it got.
+    pub fn reported_on(&self, neighbours: &[LeafIndex]) -> Vec<LeafIndex> {
+        let reported = neighbours.iter().zip(&self.reports).filter(|(_, report)| **report != EdgeReport::Missing);
+        reported.map(|(dealer, _)| *dealer).collect()
     }
 
     /// How many complaints.

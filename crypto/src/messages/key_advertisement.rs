@@ -100,6 +100,11 @@ impl KeyAdvertisement {
         &self.keys
     }
 
+    /// The signed statement, not yet checked.
+    pub fn advert(&self) -> &Signed {
+        &self.advert
+    }
+
     /// The certificate, not yet checked.
     pub fn certificate(&self) -> &Certificate {
         &self.certificate

@@ -104,9 +104,7 @@ fn judge(
     shares: &SharesOf<'_>,
 ) -> Verdict {
     let neighbours = assembly.order().neighbours(holder);
-    let reported = neighbours.iter().zip(message.reports()).filter(|(_, report)| **report != EdgeReport::Missing);
-    let admitted = reported.filter_map(|(dealer, _)| shares.roots.get(&assembly.roster().client(*dealer)).copied());
-    if message.shares() != shares_digest(admitted) {
+    if message.shares() != shares_digest(shares.roots_of(assembly, message.reported_on(&neighbours))) {
         return Verdict::Missing;
     }
     let mut challenged = Vec::new();
@@ -140,6 +138,12 @@ impl<'a> SharesOf<'a> {
             |body: &Vec<u8>| Signed::read(&mut Reader::new(body), labels::SHARE).ok().map(|signed| signed.root());
         let roots = bodies.iter().filter_map(|(dealer, body)| Some((*dealer, root(body)?))).collect();
         Self { bodies, roots, degree }
+    }
+
+    /// Roots of those share messages, in the order of `dealers`, that are admitted.
+    pub fn roots_of(&self, assembly: &Assembly, dealers: impl IntoIterator<Item = LeafIndex>) -> Vec<Digest> {
+        let root = |dealer| self.roots.get(&assembly.roster().client(dealer)).copied();
+        dealers.into_iter().filter_map(root).collect()
     }
 
     /// What a dealer sent.

@@ -11,8 +11,9 @@ use alloc::{
 use super::{Accepted, Assembly, Effect, Masking, Phase, PhaseKind, Received, RoundFacts, StatementKind, is_from};
 use crate::ids::{ClientId, LeafIndex};
 use crate::math::shamir::ShareScalar;
+use crate::messages::evidence::mail_to;
 use crate::messages::opening::SharePair;
-use crate::messages::{Bitmap, CoreSet};
+use crate::messages::{Bitmap, CoreSet, Evidence, SealedShares};
 use crate::primitives::agreement::Point;
 use crate::primitives::codec::{DecodeError, Reader};
 use crate::rules::{Abandonment, Rejection};
@@ -73,19 +74,15 @@ impl Opening {
             };
             roots.push(message.signed().root());
             let pairs = message.edges().iter().zip(challenged.values());
-            let right = pairs.clone().all(|((_, pair), (masking, self_mask))| {
-                Point::of(&pair.masking) == *masking && Point::of(&pair.self_mask) == *self_mask
+            let wrong = pairs.clone().find(|((_, pair), (masking, self_mask))| {
+                Point::of(&pair.masking) != *masking || Point::of(&pair.self_mask) != *self_mask
             });
-            if right {
-                opened.extend(pairs.map(|((holder, pair), _)| OpenedShare {
-                    dealer,
-                    holder: *holder,
-                    pair: pair.clone(),
-                }));
-            } else {
+            if let Some(((holder, _), _)) = wrong {
                 dropped.insert(dealer);
-                effects.push(Effect::Fault { client, rule: 16, evidence: message.encode() });
+                effects.extend(wrong_opening(&assembly, &received, dealer, *holder));
+                continue;
             }
+            opened.extend(pairs.map(|((holder, pair), _)| OpenedShare { dealer, holder: *holder, pair: pair.clone() }));
         }
         let kept = Bitmap::of(assembly.params().n, candidates.leaves().filter(|leaf| !dropped.contains(leaf)));
         let (phase, mut effects) = fix_core(facts, assembly, kept, opened, effects);
@@ -131,6 +128,18 @@ impl Opening {
         let holders = self.complaints.get(&dealer).into_iter().flat_map(BTreeMap::keys);
         holders.map(|holder| self.assembly.roster().client(*holder)).collect()
     }
+}
+
+/// Names a dealer: its opening, and the edge that it had signed.
+fn wrong_opening(assembly: &Assembly, received: &Received, dealer: LeafIndex, holder: LeafIndex) -> Option<Effect> {
+    let client = assembly.roster().client(dealer);
+    let shares = SealedShares::decode(received.shares.get(&client)?, assembly.params().degree).ok()?;
+    let evidence = Evidence::Opening {
+        leaf: received.adverts.get(&client)?.clone(),
+        opening: received.bodies.get(&client)?.clone(),
+        mail: mail_to(&shares, dealer, holder)?,
+    };
+    Some(Effect::Fault { client, rule: 16, evidence: evidence.encode() })
 }
 
 /// the largest set in which everyone has t neighbours, by repeated removal: the order does not matter.

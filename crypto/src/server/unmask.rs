@@ -2,7 +2,7 @@
 //!
 //! Before: `server/confirm.rs`. Next: the round is over. The other end: `client/unmask.rs`, then `client/verify.rs`.
 
-use alloc::{collections::BTreeMap, collections::BTreeSet, vec::Vec};
+use alloc::{collections::BTreeMap, vec::Vec};
 
 use super::acknowledge::SharesOf;
 use super::confirm::Confirming;
@@ -11,7 +11,8 @@ use super::{Accepted, Assembly, Effect, Phase, Received, RoundFacts, StatementKi
 use crate::ids::{ClientId, LeafIndex};
 use crate::math::ring::RingVector;
 use crate::math::shamir::{Interpolation, ShareScalar};
-use crate::messages::{Answer, CoreSet, RoundResult, Survivors, answer};
+use crate::messages::evidence::mail_to;
+use crate::messages::{Acknowledgement, Answer, CoreSet, Evidence, RoundResult, Survivors, answer};
 use crate::primitives::agreement::{MaskingSecretKey, Point, SelfMaskSecret};
 use crate::primitives::codec::{DecodeError, Reader};
 use crate::primitives::context::{CoreContext, RosterContext};
@@ -110,7 +111,7 @@ impl Unmasking {
     ) -> Option<BTreeMap<LeafIndex, ShareScalar>> {
         let none = Shares::new();
         let mut weights = BTreeMap::new();
-        let mut liars = BTreeSet::new();
+        let mut liars = BTreeMap::new();
         // Everybody is tried, also after a failure: who lied is named in any case.
         let secrets: Vec<Option<(LeafIndex, ShareScalar)>> = self
             .core
@@ -124,12 +125,7 @@ impl Unmasking {
                 Some((owner, secret))
             })
             .collect();
-        for liar in liars {
-            let client = self.assembly.roster().client(liar);
-            if let Some(evidence) = received.bodies.get(&client) {
-                effects.push(Effect::Fault { client, rule: 29, evidence: evidence.clone() });
-            }
-        }
+        effects.extend(liars.into_iter().filter_map(|(liar, owner)| self.wrong_answer(received, liar, owner)));
         secrets.into_iter().collect()
     }
 
@@ -151,13 +147,13 @@ impl Unmasking {
         (Point::of(&secret) == self.signed_key(owner)).then_some(secret)
     }
 
-    /// Only the shares that match the points their dealer signed; who gave another is noted.
+    /// Only the shares that match the points their dealer signed; who gave another is noted, with one owner it lied about.
     fn truthful(
         &self,
         owner: LeafIndex,
         shares: &Shares,
         received: &Received,
-        liars: &mut BTreeSet<LeafIndex>,
+        liars: &mut BTreeMap<LeafIndex, LeafIndex>,
     ) -> Shares {
         // Decoded once for all holders: points cost more than everything else here.
         let dealt =
@@ -173,10 +169,29 @@ impl Unmasking {
             if Point::of(share) == *point {
                 truthful.insert(*holder, share.clone());
             } else {
-                liars.insert(*holder);
+                liars.entry(*holder).or_insert(owner);
             }
         }
         truthful
+    }
+
+    /// Names a holder: its answer, what it had acknowledged, and the edge that `owner` had signed.
+    fn wrong_answer(&self, received: &Received, holder: LeafIndex, owner: LeafIndex) -> Option<Effect> {
+        let degree = self.assembly.params().degree;
+        let (client, dealer) = (self.assembly.roster().client(holder), self.assembly.roster().client(owner));
+        let shares = SharesOf::new(&received.shares, degree);
+        let acknowledgement = received.acknowledgements.get(&client)?;
+        let reports = Acknowledgement::decode(acknowledgement, degree).ok()?;
+        let dealers = reports.reported_on(&self.assembly.order().neighbours(holder));
+        let evidence = Evidence::Answer {
+            leaf: received.adverts.get(&client)?.clone(),
+            answer: received.bodies.get(&client)?.clone(),
+            acknowledgement: acknowledgement.clone(),
+            roots: shares.roots_of(&self.assembly, dealers),
+            dealer: received.adverts.get(&dealer)?.clone(),
+            mail: mail_to(&shares.of(dealer)?, owner, holder)?,
+        };
+        Some(Effect::Fault { client, rule: 29, evidence: evidence.encode() })
     }
 
     fn signed_key(&self, owner: LeafIndex) -> Point {

@@ -5,6 +5,7 @@ use veilsum_crypto::client::policy::round_charge_of;
 use veilsum_crypto::client::*;
 use veilsum_crypto::ids::*;
 use veilsum_crypto::math::ring::RingVector;
+use veilsum_crypto::messages::masked_input::Upload;
 use veilsum_crypto::messages::*;
 use veilsum_crypto::primitives::agreement::{ChannelSecretKey, MaskingSecretKey, SelfMaskSecret};
 use veilsum_crypto::primitives::prg::NoiseSeed;
@@ -154,6 +155,41 @@ fn r19_a_vector_that_was_not_signed_is_refused() {
     *altered.last_mut().expect("a vector") ^= 1;
     assert_eq!(refused(play.aggregator.put(&play.world, client, &altered)), Rejection::NotTheSignedVector);
     assert_eq!(play.aggregator.put(&play.world, client, &body), Ok(()));
+}
+
+/// R-19, §4.1: two uploads that one client signed are kept, and name it; what somebody else can have made of its one upload
+/// names nobody.
+#[test]
+fn r19_a_second_upload_names_its_sender_if_it_signed_both() {
+    let mut play = twelve();
+    let mut clients = acknowledged(&mut play);
+    let core = play.aggregator.served(&play.world, StatementKind::Core);
+    let (client, phase) = clients.pop_first().expect("twelve");
+    let (_, body) = play.world.turn(mask(&play, phase, &core).expect("an honest core"));
+    play.put(client, &body);
+    let leaf = play.aggregator.received[&PhaseKind::Advertising][&client].clone();
+    let admitted = play.aggregator.received[&PhaseKind::Masking][&client].clone();
+    let blamed = |message: &[u8], refused: Option<&Rejection>| {
+        let (facts, by) = (&play.world.facts, Some(assembly(&play)));
+        is_signed_by(facts, by, PhaseKind::Masking, client, message)
+            .then(|| blame(PhaseKind::Masking, client, refused, Some(&leaf), Some(&admitted), message))
+            .flatten()
+    };
+    let zeros = RingVector::zeros(8, play.world.facts.header.params.ring_bits);
+    let signed =
+        |key| MaskedInput::sign(&zeros, &play.world.facts.chain, core_in_force(&play).root(), client, key).encode();
+    let second = signed(&member(&play, client).identity);
+    let statement = |body: &[u8]| Upload::decode(&body[..223]).expect("signed").signed().encode();
+    let evidence =
+        Evidence::Contradiction { leaf: leaf.clone(), first: statement(&body), second: statement(&second) }.encode();
+    assert_eq!(blamed(&second, None), Some(Effect::Fault { client, rule: 19, evidence }));
+
+    let mut altered = body.clone();
+    *altered.last_mut().expect("a vector") ^= 1;
+    assert_eq!(blamed(&altered, Some(&Rejection::NotTheSignedVector)), None, "the network named an honest client");
+    assert_eq!(blamed(&body, None), None, "the same again");
+    assert_eq!(blamed(&signed(&play.world.aggregator), None), None, "the aggregator named an honest client");
+    assert_eq!(blamed(b"noise", None), None);
 }
 
 /// the same upload again succeeds and is counted once; another upload of the client is told apart by its digest, which

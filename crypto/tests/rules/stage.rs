@@ -333,6 +333,16 @@ pub fn named(play: &Play) -> Vec<(ClientId, u8)> {
     faults.collect()
 }
 
+/// What the round keeps against this client.
+#[track_caller]
+pub fn evidence(play: &Play, named: ClientId) -> Evidence {
+    let bytes = play.aggregator.effects.iter().find_map(|effect| match effect {
+        Effect::Fault { client, evidence, .. } if *client == named => Some(evidence),
+        _ => None,
+    });
+    Evidence::decode(bytes.expect("it is named")).expect("as kept")
+}
+
 /// The rest of the round, from the core on; every client that answers sees the exact sum of the survivors.
 pub fn finish(play: &mut Play, clients: BTreeMap<ClientId, ReadyToMask>) {
     let clients = play.mask(clients);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use veilsum_crypto::client::*;
 use veilsum_crypto::ids::*;
 use veilsum_crypto::math::ring::RingVector;
+use veilsum_crypto::messages::acknowledgement::shares_digest;
 use veilsum_crypto::messages::answer;
 use veilsum_crypto::messages::*;
 use veilsum_crypto::primitives::agreement::{MaskingSecretKey, Point};
@@ -324,12 +325,12 @@ fn r29_a_wrong_share_names_its_holder_alone_and_the_sum_is_exact() {
     play.aggregator.close(&play.world);
     verify(&play, answers.into_iter().map(|(id, (phase, _))| (id, phase)).collect());
     assert_eq!(named(&play), [(liar, 29)]);
-    assert!(
-        play.aggregator
-            .effects
-            .iter()
-            .any(|effect| matches!(effect, Effect::Fault { evidence, .. } if *evidence == lie))
-    );
+    let Evidence::Answer { answer, acknowledgement, roots, .. } = evidence(&play, liar) else {
+        panic!("another kind of evidence");
+    };
+    assert_eq!(answer, lie);
+    let acknowledged = Acknowledgement::decode(&acknowledgement, owners.len() as u32).expect("as admitted");
+    assert_eq!(shares_digest(roots), acknowledged.shares(), "over which share messages it was made");
 }
 
 /// §5.8: a result of other survivors, or a sum that is not the one signed, is not believed.

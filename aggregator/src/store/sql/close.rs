@@ -1,7 +1,5 @@
 //! Closing a phase: the fence, and the commit that opens the next. §8
 
-use std::collections::BTreeMap;
-
 use sha2::{Digest as _, Sha256};
 use sqlx::{Any, Row, Transaction};
 use veilsum_crypto::ids::{ClientId, Digest, RoundId, TaskId, Timestamp};
@@ -57,17 +55,15 @@ impl SqlStore {
 
     pub(super) async fn read_received(&self, round: RoundId, phase: PhaseKind) -> Result<Received, Failure> {
         let bodies = self.read_bodies(round, phase, None).await?;
-        let shares = match phase {
-            PhaseKind::Acknowledging | PhaseKind::Unmasking => {
-                self.read_bodies(round, PhaseKind::Sharing, None).await?
-            }
-            _ => BTreeMap::new(),
-        };
-        let sum = match phase {
-            PhaseKind::Unmasking => self.read_sum_unless_erased(round).await?,
-            _ => None,
-        };
-        Ok(Received { bodies, shares, sum })
+        let mut earlier = Vec::new();
+        for phase in Received::needs(phase) {
+            earlier.push((*phase, self.read_bodies(round, *phase, None).await?));
+        }
+        let mut received = Received::new(bodies, earlier);
+        if phase == PhaseKind::Unmasking {
+            received.sum = self.read_sum_unless_erased(round).await?;
+        }
+        Ok(received)
     }
 
     pub(super) async fn try_commit(&self, commit: &Commit<'_>) -> Result<Committed, Failure> {
