@@ -5,4 +5,5 @@ pub mod catalogue;
 pub mod hostile;
 pub mod memory_store;
 pub mod postgres;
+pub mod without;
 pub mod world;
