@@ -6,6 +6,7 @@
 
 mod left_out;
 mod line;
+mod report;
 mod round;
 mod served;
 #[cfg(test)]
@@ -15,7 +16,7 @@ mod work;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rand_core::UnwrapErr;
@@ -39,10 +40,12 @@ use crate::config::{Identity, Join};
 use crate::saved::{Journal, Notes, SavedError, Session};
 use crate::transport::{Traffic, Transport, TransportError};
 use line::{Delivery, Line};
+use report::{Before, Checks};
 use round::Round;
 use served::{HEADER_BYTES, LEAVES_MAX, List, REPLY_BYTES_MAX};
 
 pub use left_out::LeftOut;
+pub use report::Check;
 pub use work::{LocalWork, Trained, TrainerWork};
 
 /// How long one read may wait at the aggregator, which permits 30 s.
@@ -96,6 +99,8 @@ pub enum ClientEvent {
     },
     /// Work on a phase begins.
     PhaseEntered(Phase),
+    /// Something was checked, and holds.
+    Checked(Check),
     /// A message was admitted.
     Sent {
         /// Of which phase.
@@ -337,6 +342,8 @@ pub struct Participant<T> {
     /// The newest round that ended for this client in this process, for whatever reason: it waits for a later one.
     passed_counter: u64,
     has_spoken: bool,
+    /// What the newest call has checked so far.
+    report: Mutex<Vec<Check>>,
 }
 
 impl<T: Transport> Participant<T> {
@@ -369,6 +376,7 @@ impl<T: Transport> Participant<T> {
             on_noised: None,
             passed_counter: 0,
             has_spoken: false,
+            report: Mutex::default(),
         })
     }
 
@@ -406,6 +414,32 @@ impl<T: Transport> Participant<T> {
         self.member.client()
     }
 
+    /// Every check that the newest [`take_part`](Self::take_part) made and that held, in order. A check that failed is in the
+    /// outcome. A round that was resumed lists what was checked since.
+    pub fn report(&self) -> Vec<Check> {
+        self.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What this client's data cost so far, over all rounds and tasks, at the policy's delta.
+    ///
+    /// # Errors
+    /// [`ParticipantError::Saved`] and [`ParticipantError::Open`].
+    pub async fn epsilon_spent(&self) -> Result<f64, ParticipantError> {
+        let (journal, member) = (self.journal.clone(), self.member.clone());
+        let (_, standing) = blocking(move || load(&journal, &member)).await??;
+        Ok(standing.memory().ledger().epsilon_spent(self.member.policy.budget.delta))
+    }
+
+    /// Whether a round is under way in the state file, to be finished before another is begun.
+    ///
+    /// # Errors
+    /// [`ParticipantError::Saved`] and [`ParticipantError::Open`].
+    pub async fn is_under_way(&self) -> Result<bool, ParticipantError> {
+        let (journal, member) = (self.journal.clone(), self.member.clone());
+        let (_, standing) = blocking(move || load(&journal, &member)).await??;
+        Ok(!matches!(standing, Resumed::Enrolled(_)))
+    }
+
     /// Finishes the round under way, or else waits for the next one and plays it to its end. The call may be dropped at any
     /// time and made again. Training that was dropped runs on to its end before `work` is used again.
     ///
@@ -419,6 +453,7 @@ impl<T: Transport> Participant<T> {
         if !std::mem::replace(&mut self.has_spoken, true) {
             self.member.policy.assumptions().into_iter().for_each(|said| self.line.tell(ClientEvent::Assumes(said)));
         }
+        self.report.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let session = self.journal.begin();
         let (journal, member) = (self.journal.clone(), self.member.clone());
         let (notes, standing) = blocking(move || load(&journal, &member)).await??;
@@ -439,6 +474,8 @@ impl<T: Transport> Participant<T> {
             model: None,
             phase: Phase::Advertise,
             shown: Vec::new(),
+            advertised: None,
+            core: None,
         };
         let ended = play.run(standing).await;
         let Play { round, phase, shown, .. } = play;
@@ -561,6 +598,9 @@ struct Play<'a, T, W: ?Sized> {
     model: Option<Vec<u8>>,
     phase: Phase,
     shown: Vec<Shown>,
+    /// When this call advertised, and under which core it uploaded; for the report only.
+    advertised: Option<Moment>,
+    core: Option<Arc<Vec<u8>>>,
 }
 
 impl<T: Transport, W: LocalWork + ?Sized> Play<'_, T, W> {
@@ -641,11 +681,18 @@ impl<T: Transport, W: LocalWork + ?Sized> Play<'_, T, W> {
         self.model = Some(self.fetch_model(&header).await?);
 
         let now = (self.of.clock)();
-        self.step(notes, move |pen| {
-            let turn = enrolled.advertise(task, &bytes, &evidence, now, &mut os_rng())?;
-            Ok(persisted!(pen, turn => Resumed::AwaitingRoster))
-        })
-        .await
+        let (before, growth) =
+            (Before::of(enrolled.memory(), &header, &self.of.member.policy), evidence.log_growth.len());
+        let advertised = self
+            .step(notes, move |pen| {
+                let turn = enrolled.advertise(task, &bytes, &evidence, now, &mut os_rng())?;
+                Ok(persisted!(pen, turn => Resumed::AwaitingRoster))
+            })
+            .await?;
+        self.advertised = Some(now);
+        let Membership { policy, certificate, .. } = &*self.of.member;
+        self.checked(report::header(self.round(), policy, certificate.body(), &before, growth, now.wall));
+        Ok(advertised)
     }
 
     /// §5.2. The roster, then the leaves that this client chose to see; then shares for its neighbours.
@@ -677,11 +724,16 @@ impl<T: Transport, W: LocalWork + ?Sized> Play<'_, T, W> {
                 .await?;
             served::read_leaves(&body, asked, &mut leaves).map_err(ServerMisbehaved::from)?;
         }
-        self.step(notes, move |pen| {
-            let turn = awaiting.share(evidence, &leaves, &mut os_rng())?;
-            Ok(persisted!(pen, turn => Resumed::AwaitingMail))
-        })
-        .await
+        let opened = leaves.len();
+        let shared = self
+            .step(notes, move |pen| {
+                let turn = awaiting.share(evidence, &leaves, &mut os_rng())?;
+                Ok(persisted!(pen, turn => Resumed::AwaitingMail))
+            })
+            .await?;
+        let after_ms = self.advertised.map(|then| now.monotonic_ms.saturating_sub(then.monotonic_ms));
+        self.checked(report::roster(self.round(), self.of.client(), &self.of.member.policy, opened, after_ms));
+        Ok(shared)
     }
 
     /// §5.3. The mailbox, and what is in it.
@@ -689,11 +741,14 @@ impl<T: Transport, W: LocalWork + ?Sized> Play<'_, T, W> {
         self.enter(Phase::Acknowledge);
         let mailbox = self.fetch_own_list("mail", List::mail).await?;
         let notes = self.round().notes.clone();
-        self.step(notes, move |pen| {
+        let acknowledged = self.step(notes, move |pen| {
             let turn = awaiting.acknowledge(&mailbox)?;
-            Ok(persisted!(pen, turn => Resumed::ReadyToMask))
-        })
-        .await
+            let (next, message) = turn.persist(pen.key(), &mut os_rng(), |sealed| pen.write(sealed))?;
+            Ok((next, message))
+        });
+        let (next, message) = acknowledged.await?;
+        self.checked(report::mailbox(self.round(), &message));
+        Ok(Resumed::ReadyToMask(next, message))
     }
 
     /// §5.4. Opens what was complained about, once; when there is nothing to open, masks.
@@ -703,13 +758,14 @@ impl<T: Transport, W: LocalWork + ?Sized> Play<'_, T, W> {
         let opened = self.step(notes, move |pen| {
             Ok(match ready.open(&complaints)? {
                 Opened::Nothing(ready) => Err(ready),
-                Opened::Opening(turn) => Ok(persisted!(pen, turn => Resumed::ReadyToMask)),
+                Opened::Opening(turn) => Ok(turn.persist(pen.key(), &mut os_rng(), |sealed| pen.write(sealed))?),
             })
         });
         match opened.await? {
-            Ok(opening) => {
+            Ok((ready, opening)) => {
                 self.enter(Phase::Open);
-                Ok(opening)
+                self.checked(report::opening(self.round(), &opening));
+                Ok(Resumed::ReadyToMask(ready, opening))
             }
             Err(ready) => self.mask(ready).await,
         }
@@ -743,6 +799,7 @@ impl<T: Transport, W: LocalWork + ?Sized> Play<'_, T, W> {
         let privacy =
             Privacy { clip_norm: params.clip_norm, scale: params.scale, max_squared_norm: params.max_squared_norm };
         let (notes, notice) = (self.round().notes.clone(), self.of.on_noised.clone());
+        let shown = core.clone();
         let masked = self.step(notes, move |pen| {
             ready.take_openings(&openings);
             let noised = prepare(update, noise, &privacy, &mut os_rng())?;
@@ -753,6 +810,10 @@ impl<T: Transport, W: LocalWork + ?Sized> Play<'_, T, W> {
             Ok(persisted!(pen, turn => Resumed::AwaitingSurvivors))
         });
         let masked = masked.await?;
+        let epsilon = masked.memory().ledger().epsilon_spent(self.of.member.policy.budget.delta);
+        let epsilon = (params.total_variance > 0).then_some(epsilon);
+        self.checked(report::core(self.round(), self.of.client(), &shown, epsilon));
+        self.core = Some(shown);
         self.of.line.tell(ClientEvent::Masked);
         Ok(masked)
     }
@@ -763,12 +824,14 @@ impl<T: Transport, W: LocalWork + ?Sized> Play<'_, T, W> {
         let limit = self.round().bitmap_bytes(234);
         let survivors = self.fetch_in_round("survivors", "survivors", limit).await?;
         let uploads = self.fetch_own_list("uploads", List::uploads).await?;
-        let notes = self.round().notes.clone();
-        self.step(notes, move |pen| {
+        let (notes, shown) = (self.round().notes.clone(), survivors.clone());
+        let accepted = self.step(notes, move |pen| {
             let turn = awaiting.confirm(&survivors, &uploads)?;
             Ok(persisted!(pen, turn => Resumed::ReadyToUnmask))
-        })
-        .await
+        });
+        let accepted = accepted.await?;
+        self.checked(report::survivors(self.round(), self.of.client(), &shown));
+        Ok(accepted)
     }
 
     /// §5.7. What t of the agreement set signed; then shares.
@@ -777,12 +840,15 @@ impl<T: Transport, W: LocalWork + ?Sized> Play<'_, T, W> {
         let list = List::confirmations(&self.round().placed().1);
         let body = self.fetch_in_round("confirmations", "confirmations", list.bytes_max()).await?;
         let confirmations = list.read(&body, self.round().roster()).map_err(ServerMisbehaved::from)?;
-        let notes = self.round().notes.clone();
-        self.step(notes, move |pen| {
+        let (notes, shown) = (self.round().notes.clone(), confirmations.len());
+        let answered = self.step(notes, move |pen| {
             let turn = ready.unmask(&confirmations)?;
-            Ok(persisted!(pen, turn => Resumed::AwaitingResult))
-        })
-        .await
+            Ok(turn.persist(pen.key(), &mut os_rng(), |sealed| pen.write(sealed))?)
+        });
+        let (next, answer) = answered.await?;
+        let core = self.core.as_deref().map(Vec::as_slice);
+        self.checked(report::confirmations(self.round(), self.of.client(), core, shown, &answer));
+        Ok(Resumed::AwaitingResult(next, answer))
     }
 
     /// §5.8. The result, and an end.
@@ -790,12 +856,14 @@ impl<T: Transport, W: LocalWork + ?Sized> Play<'_, T, W> {
         self.enter(Phase::Verify);
         let limit = 220 + self.round().header.params.packed_bytes();
         let result = self.fetch_in_round("result", "result", limit).await?;
+        let served = result.clone();
         let verified = self.step(Notes::default(), move |pen| {
             let (verified, turn) = awaiting.verify(&result)?;
             turn.persist(pen.key(), &mut os_rng(), |sealed| pen.write(sealed))?;
             Ok(verified)
         });
         let Verified { sum, survivors } = verified.await?;
+        self.checked(report::result(self.round(), &served));
         let round = self.round();
         let survivors: Vec<ClientId> = survivors.members().leaves().map(|leaf| round.roster().client(leaf)).collect();
         let update_included = survivors.contains(&self.of.client());
@@ -806,6 +874,14 @@ impl<T: Transport, W: LocalWork + ?Sized> Play<'_, T, W> {
 
     fn round(&self) -> &Round {
         self.round.as_ref().expect("every phase but Enrolled has a round")
+    }
+
+    /// Writes checks that held into the report, and tells them.
+    fn checked(&self, checks: Checks) {
+        for check in checks.into_vec() {
+            self.of.report.lock().unwrap_or_else(PoisonError::into_inner).push(check.clone());
+            self.of.line.tell(ClientEvent::Checked(check));
+        }
     }
 
     fn enter(&mut self, phase: Phase) {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
 use veilsum_crypto::messages::RevocationList;
+use veilsum_crypto::params::RosterParams;
 use veilsum_crypto::primitives::signature::IdentitySecretKey;
 use veilsum_crypto::server::{PhaseKind, RoundFacts, StatementKind};
 use veilsum_crypto::testing::{Aggregator, TASK, World, now, small_params};
@@ -280,6 +281,54 @@ async fn three_clients_verify_the_sum_of_what_they_masked() {
     for outcome in all(fleet.others(), first).await {
         fleet.assert_sum(&outcome);
     }
+}
+
+/// The rules under which a client can stop, as `ServerMisbehaved::rule` has them.
+fn rules_of_the_client() -> BTreeMap<u8, ()> {
+    let source = include_str!("../../../crypto/src/rules.rs");
+    let after = source.split("/// The rule under which the client stops.").nth(1).expect("the function is there");
+    let body = after.split("})").next().expect("it ends");
+    let number = |text: &str| text.trim().trim_end_matches(',').parse().ok();
+    body.split("=>").filter_map(|arm| number(arm.split(',').next()?)).map(|rule| (rule, ())).collect()
+}
+
+/// Every rule under which a client can stop has an entry in the report of a round that was played to its end, with the
+/// figures of that round.
+#[tokio::test]
+async fn the_report_of_a_round_names_every_rule_that_could_have_stopped_it() {
+    let fleet = Fleet::new();
+    let first = async {
+        let mut participant = fleet.open(0, fleet.honest()).await;
+        let outcome = participant.take_part(&zeros()).await.expect("an honest round");
+        (participant.report(), participant.epsilon_spent().await.expect("readable"), outcome)
+    };
+    let [one, two] = <[_; 2]>::try_from(fleet.others()).ok().expect("two others");
+    let ((report, epsilon, outcome), _, _) = tokio::join!(first, one, two);
+    let RoundOutcome::Verified { header, .. } = outcome else { panic!("{outcome:?}") };
+    let expected = rules_of_the_client();
+    assert!(expected.len() > 15 && expected.contains_key(&24), "the source is read: {expected:?}");
+    for rule in expected.keys() {
+        assert!(report.iter().any(|check| check.rule.0 == *rule), "R-{rule:02} is not in the report");
+    }
+    let phases: Vec<Phase> = report.iter().map(|check| check.phase).collect();
+    let mut order = phases.clone();
+    order.dedup();
+    use Phase::*;
+    assert_eq!(order, [Advertise, Share, Acknowledge, Mask, Confirm, Unmask, Verify]);
+    let said = |phase, rule| {
+        let of = |check: &&Check| check.phase == phase && check.rule.0 == rule;
+        report.iter().filter(of).map(|check| check.compared.clone()).collect::<Vec<_>>().join("\n")
+    };
+    let params = RosterParams::derive(3, &header.params).expect("feasible");
+    assert!(
+        said(Share, 4).contains(&format!("k = {}, t = {}, h = {}", params.degree, params.threshold, params.honest))
+    );
+    assert!(said(Acknowledge, 13).contains("mail from 2 neighbours: 2 signed"), "{}", said(Acknowledge, 13));
+    assert!(said(Mask, 17).contains("core: 3 of 3"), "{}", said(Mask, 17));
+    assert!(said(Mask, 26).contains(&format!("epsilon {epsilon:.3}")) && epsilon > 0.0, "{}", said(Mask, 26));
+    assert!(said(Confirm, 22).contains("2 listed alive"), "{}", said(Confirm, 22));
+    assert!(said(Unmask, 25).contains("2 of 2 neighbours"), "{}", said(Unmask, 25));
+    assert!(said(Verify, 20).contains("counts 3 clients"), "{}", said(Verify, 20));
 }
 
 /// killed at any request, before it is delivered or before its reply is seen, a client goes on where it was. The

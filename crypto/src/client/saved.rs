@@ -158,6 +158,19 @@ impl Resumed {
         Ok(resumed)
     }
 
+    /// What the client remembers, whichever phase it is in.
+    pub fn memory(&self) -> &Memory {
+        match self {
+            Self::Enrolled(phase) => phase.memory(),
+            Self::AwaitingRoster(phase, _) => &phase.memory,
+            Self::AwaitingMail(phase, _) => &phase.view.memory,
+            Self::ReadyToMask(phase, _) => &phase.view.memory,
+            Self::AwaitingSurvivors(phase, _) => &phase.view.memory,
+            Self::ReadyToUnmask(phase, _) => &phase.view.memory,
+            Self::AwaitingResult(phase, _) => &phase.view.memory,
+        }
+    }
+
     /// Ends the round for this client, for good: its counter is used up, whatever was charged stays charged. R-28
     pub fn give_up(self) -> Turn<Enrolled, Nothing> {
         let (member, memory) = match self {
