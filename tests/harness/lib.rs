@@ -6,4 +6,5 @@ pub mod hostile;
 pub mod memory_store;
 pub mod postgres;
 pub mod without;
+pub mod programs;
 pub mod world;

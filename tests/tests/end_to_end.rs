@@ -1,8 +1,7 @@
 //! Whole rounds over real HTTP: what is released, what is not, and what it costs. The programs that people run, too.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::sync::OnceLock;
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
@@ -14,6 +13,7 @@ use veilsum_client::{LeftOut, ParticipantError, RoundOutcome};
 use veilsum_crypto::ids::Digest;
 use veilsum_crypto::server::PhaseKind;
 use verification::hostile::{Hand, request};
+use verification::programs::{quickstart_example, veilsum};
 use verification::world::*;
 
 /// Three clients play one round over HTTP; the sum is exact, everybody verified it, and it was charged.
@@ -225,53 +225,14 @@ async fn a_client_whose_own_budget_is_too_small_sends_nothing() {
     assert_eq!(line.phases(), [""; 0]);
 }
 
-/// The programs, built once, as people build them.
-struct Programs {
-    veilsum: PathBuf,
-    quickstart: PathBuf,
-}
-
-fn programs() -> &'static Programs {
-    static PROGRAMS: OnceLock<Programs> = OnceLock::new();
-    PROGRAMS.get_or_init(|| {
-        let build = |arguments: &[&str], name: &str| {
-            let mut cargo = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()));
-            cargo.args(["build", "--message-format=json"]).args(arguments).current_dir(root());
-            if !cfg!(debug_assertions) {
-                cargo.arg("--release");
-            }
-            let built = cargo.output().expect("cargo runs");
-            assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-            let artifacts = String::from_utf8_lossy(&built.stdout).into_owned();
-            let executable = artifacts.lines().find_map(|line| {
-                let json: serde_json::Value = serde_json::from_str(line).ok()?;
-                (json["target"]["name"] == name).then(|| json["executable"].as_str().map(PathBuf::from))?
-            });
-            executable.unwrap_or_else(|| panic!("cargo built no {name}"))
-        };
-        Programs {
-            veilsum: build(&["-p", "veilsum", "--bin", "veilsum"], "veilsum"),
-            quickstart: build(&["-p", "veilsum-client", "--example", "quickstart"], "quickstart"),
-        }
-    })
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
 fn fixture() -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixture/text").display().to_string()
-}
-
-fn veilsum(arguments: &[&str]) -> Output {
-    Command::new(&programs().veilsum).args(arguments).output().expect("it was built")
 }
 
 /// C-07: the example joins a running service with nothing but the two files of a spare identity.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_quickstart_takes_part_with_the_files_of_a_spare_identity() {
-    let quickstart = tokio::task::spawn_blocking(|| programs().quickstart.clone()).await.expect("it is built");
+    let quickstart = tokio::task::spawn_blocking(quickstart_example).await.expect("it is built");
     let world = World::new(Shape::patient(4)).await;
     let round = world.round(1).await;
     // As the demo leaves it.

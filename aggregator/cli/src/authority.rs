@@ -1,17 +1,25 @@
-//! `veilsum authority`: certifies clients. A program of its own: its key file is never read by `serve`.
+//! `veilsum authority`: certifies clients and ends certificates. A program of its own: its key is never read by `serve`.
+//!
+//! ```text
+//! DIR/authority.key    the secret key
+//! DIR/revocations      the newest signed list of ended certificates, docs/wire.md §4.3
+//! ```
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
-use veilsum_aggregator::clock::{Clock as _, SystemClock};
+use serde::Serialize;
 use veilsum_client::config::Identity;
-use veilsum_crypto::ids::{ClientId, Digest, Timestamp};
-use veilsum_crypto::messages::Certificate;
-use veilsum_crypto::messages::certificate::CertificateBody;
-use veilsum_crypto::primitives::signature::{IdentityPublicKey, IdentitySecretKey};
+use veilsum_crypto::ids::{ClientId, Digest};
 
-use crate::keyfile;
+use crate::exit::Ends as _;
+use crate::output::{Output, utc};
+
+mod certify;
+mod revoke;
+
+pub use certify::{Authority, Group};
 
 /// Options of `authority`.
 #[derive(Args)]
@@ -23,27 +31,15 @@ pub struct Options {
 #[derive(Subcommand)]
 enum Command {
     /// Make an authority: one key file that only its owner can read.
+    #[command(after_help = "Example:\n  veilsum authority init --dir authority")]
     Init {
         /// The authority's folder.
         #[arg(long, default_value = "authority")]
         dir: PathBuf,
     },
-    /// Give a client a new certificate: same id, same keys, so that its ledger and its counters go on (R-36).
-    Renew {
-        /// The authority's folder.
-        #[arg(long, default_value = "authority")]
-        dir: PathBuf,
-        /// The client's identity file.
-        #[arg(long)]
-        identity: PathBuf,
-        /// Where the renewed identity file goes; the old one is then to be replaced by it.
-        #[arg(long)]
-        out: PathBuf,
-        /// How long the certificate is valid, days, at most 30.
-        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=30))]
-        days: u32,
-    },
     /// Certify one client: writes its identity file, secrets included, for that client alone.
+    #[command(after_help = "Examples:\n  veilsum authority enrol --dir authority --out alice.toml --days 7\n  \
+                            veilsum authority enrol --out alice-again.toml --client 0123456789abcdef0123456789abcdef")]
     Enrol {
         /// The authority's folder.
         #[arg(long, default_value = "authority")]
@@ -55,113 +51,127 @@ enum Command {
         #[arg(long, default_value_t = 1)]
         group_size: u32,
         /// How long the certificate is valid, days, at most 30.
-        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=30))]
+        #[arg(long, default_value_t = 30, value_parser = days)]
         days: u32,
+        /// Enrol a revoked client again, under its old id with new keys.
+        #[arg(long, value_parser = client_id)]
+        client: Option<ClientId>,
+    },
+    /// Give a client a new certificate: same id, same keys, so that its ledger and its counters go on (R-36).
+    #[command(
+        after_help = "Example:\n  veilsum authority renew --dir authority --identity alice.toml --out alice-new.toml"
+    )]
+    Renew {
+        /// The authority's folder.
+        #[arg(long, default_value = "authority")]
+        dir: PathBuf,
+        /// The client's identity file.
+        #[arg(long)]
+        identity: PathBuf,
+        /// Where the renewed identity file goes; the old one is then to be replaced by it.
+        #[arg(long)]
+        out: PathBuf,
+        /// How long the certificate is valid, days, at most 30.
+        #[arg(long, default_value_t = 30, value_parser = days)]
+        days: u32,
+    },
+    /// End the certificates that clients have now: extends the authority's numbered, signed list.
+    ///
+    /// The list takes effect when it is given to the service with `veilsum revocations publish`; rounds that open afterwards
+    /// carry it.
+    #[command(
+        after_help = "Examples:\n  veilsum authority revoke --dir authority --client 0123456789abcdef0123456789abcdef\n  \
+                            veilsum revocations publish authority/revocations"
+    )]
+    Revoke {
+        /// The authority's folder.
+        #[arg(long, default_value = "authority")]
+        dir: PathBuf,
+        /// Whose certificates; may be given several times.
+        #[arg(long, value_parser = client_id)]
+        client: Vec<ClientId>,
+        /// The same, as identity files name them; may be given several times.
+        #[arg(long)]
+        identity: Vec<PathBuf>,
+        /// A copy of the list, to be carried to the service.
+        #[arg(long)]
+        out: Option<PathBuf>,
+        /// The list's number instead of the next: where clients may have seen newer lists than this folder, which was restored.
+        #[arg(long)]
+        number: Option<u64>,
     },
 }
 
+/// Days that a certificate may live. R-36
+fn days(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(days @ 1..=30) => Ok(days),
+        Ok(days) => Err(format!("certificates live from 1 to 30 days (R-36), not {days}; renew them in time instead")),
+        Err(_) => Err("a whole number of days from 1 to 30 was expected".to_string()),
+    }
+}
+
+fn client_id(text: &str) -> Result<ClientId, String> {
+    ClientId::from_hex(text).ok_or_else(|| "a client id has 32 lower-case hexadecimal digits".to_string())
+}
+
+/// What `init` says.
+#[derive(Serialize)]
+struct Made {
+    authority_key: String,
+    dir: String,
+}
+
+/// What `enrol` and `renew` say.
+#[derive(Serialize)]
+struct Certified {
+    client: String,
+    identity: String,
+    not_before_us: u64,
+    not_after_us: u64,
+}
+
 /// Runs one command.
-pub fn run(options: Options) -> Result<()> {
+pub fn run(options: Options, output: Output) -> Result<()> {
     match options.command {
         Command::Init { dir } => {
             let authority = Authority::make(&dir)?;
-            println!("authority_key = \"{}\"", Digest(*authority.public().as_bytes()));
+            let authority_key = Digest(*authority.public().as_bytes()).to_string();
+            let made = Made { authority_key, dir: dir.display().to_string() };
+            output.give(&made, |made| format!("authority_key = \"{}\"", made.authority_key))
+        }
+        Command::Enrol { dir, out, group_size, days, client } => {
+            let authority = Authority::open(&dir)?;
+            let group = Group { number: 0, size: group_size };
+            let identity = match client {
+                None => authority.enrol(group, days)?,
+                Some(client) => authority.enrol_again(client, group, days)?,
+            };
+            certified(&identity, &out, output, "")
         }
         Command::Renew { dir, identity, out, days } => {
-            let renewed = Authority::open(&dir)?.renew(Identity::read(&identity)?, days)?;
-            renewed.write(&out).with_context(|| format!("cannot write {}", out.display()))?;
-            println!("client {} -> {}; put it in the place of {}", renewed.client(), out.display(), identity.display());
+            let renewed = Authority::open(&dir)?.renew(Identity::read(&identity).or_usage()?, days)?;
+            certified(&renewed, &out, output, &format!("; put it in the place of {}", identity.display()))
         }
-        Command::Enrol { dir, out, group_size, days } => {
-            let identity = Authority::open(&dir)?.enrol(Group { number: 0, size: group_size }, days)?;
-            identity.write(&out).with_context(|| format!("cannot write {}", out.display()))?;
-            println!("client {} -> {}", identity.client(), out.display());
+        Command::Revoke { dir, client, identity, out, number } => {
+            let read = |path: &PathBuf| Ok(Identity::read(path).or_usage()?.client());
+            let clients = client.into_iter().map(Ok).chain(identity.iter().map(read)).collect::<Result<Vec<_>>>()?;
+            let revoked = Authority::open(&dir)?.revoke(&clients, number, out.as_deref())?;
+            output.give(&revoked, |revoked| revoked.in_words())
         }
     }
-    Ok(())
 }
 
-/// The random group that a client is put in, R-07. One group for everybody until there are more.
-#[derive(Clone, Copy)]
-pub struct Group {
-    /// Which.
-    pub number: u32,
-    /// How many clients it has.
-    pub size: u32,
-}
-
-/// The enrolment authority.
-pub struct Authority(IdentitySecretKey);
-
-impl Authority {
-    /// A new authority in a folder of its own.
-    pub fn make(folder: &Path) -> Result<Self> {
-        let path = key_path(folder);
-        if path.exists() {
-            bail!(
-                "{} holds an authority already; its certificates would end with it. Choose another folder",
-                folder.display()
-            );
-        }
-        let mut seed = [0; 32];
-        getrandom::fill(&mut seed).context("the operating system gives no randomness")?;
-        keyfile::write(&path, &seed)?;
-        Ok(Self(IdentitySecretKey::from_bytes(&seed)))
-    }
-
-    /// The authority in a folder.
-    pub fn open(folder: &Path) -> Result<Self> {
-        let path = key_path(folder);
-        if !path.exists() {
-            bail!("there is no authority in {}; make one with `veilsum authority init --dir {0}`", folder.display());
-        }
-        Ok(Self(IdentitySecretKey::from_bytes(&keyfile::read(&path)?)))
-    }
-
-    /// What headers name and clients pin.
-    pub fn public(&self) -> IdentityPublicKey {
-        self.0.public()
-    }
-
-    /// A new client with a new id: keys, certificate, and a key for its saved state.
-    pub fn enrol(&self, group: Group, days: u32) -> Result<Identity> {
-        let mut random = [0; 16 + 32 + 32];
-        getrandom::fill(&mut random).context("the operating system gives no randomness")?;
-        let (id, rest) = random.split_at(16);
-        let (seed, saving) = rest.split_at(32);
-        let key = IdentitySecretKey::from_bytes(seed.try_into().expect("32 bytes"));
-        let body = valid_for(
-            days,
-            CertificateBody {
-                client: ClientId(id.try_into().expect("16 bytes")),
-                identity: key.public(),
-                group: group.number,
-                group_size: group.size,
-                not_before: Timestamp(0),
-                not_after: Timestamp(0),
-            },
-        );
-        let certificate = Certificate::issue(body, &self.0);
-        Ok(Identity::new(key, certificate, saving.try_into().expect("32 bytes"))
-            .expect("the certificate was made out for this key"))
-    }
-}
-
-impl Authority {
-    /// A client goes on under a new certificate.
-    pub fn renew(&self, identity: Identity, days: u32) -> Result<Identity> {
-        let body = valid_for(days, *identity.certificate().body());
-        let certificate = Certificate::issue(body, &self.0);
-        identity.renewed(certificate).context("the certificate was made out for this very client")
-    }
-}
-
-/// From a minute ago, for clocks that disagree a little.
-fn valid_for(days: u32, body: CertificateBody) -> CertificateBody {
-    let not_before = Timestamp(SystemClock.now().0.saturating_sub(60 * 1_000_000));
-    CertificateBody { not_before, not_after: not_before.plus_ms(u64::from(days) * 24 * 60 * 60 * 1_000), ..body }
-}
-
-fn key_path(folder: &Path) -> PathBuf {
-    folder.join("authority.key")
+fn certified(identity: &Identity, out: &Path, output: Output, then: &str) -> Result<()> {
+    identity.write(out).with_context(|| format!("cannot write {}", out.display())).or_usage()?;
+    let body = identity.certificate().body();
+    let said = Certified {
+        client: identity.client().to_string(),
+        identity: out.display().to_string(),
+        not_before_us: body.not_before.0,
+        not_after_us: body.not_after.0,
+    };
+    output.give(&said, |said| {
+        format!("client {} -> {}, valid until {}{then}", said.client, said.identity, utc(said.not_after_us))
+    })
 }

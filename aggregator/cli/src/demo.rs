@@ -31,8 +31,12 @@ use outcome::*;
 use setup::World;
 use twin::{Baseline, Twin};
 
+use crate::exit::Ends as _;
+use crate::output::Output;
+
 /// Options of `demo`.
 #[derive(Args, Clone, Debug)]
+#[command(after_help = EXAMPLES)]
 pub struct Options {
     /// Clients, each with its own text, identity and masks.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(3..=10_000))]
@@ -64,9 +68,24 @@ pub struct Options {
     /// Where the HTML report goes; default: report.html in the data directory.
     #[arg(long)]
     pub report: Option<PathBuf>,
-    /// Print one JSON object on stdout and nothing else.
-    #[arg(long)]
-    pub json: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  veilsum demo                                     64 clients, 12 rounds, a tenth of them lost in each
+  veilsum demo --clients 12 --rounds 3 --json      small, for machines
+  veilsum demo --data texts --noise-multiplier 0   other text, and no noise, which it says";
+
+impl Options {
+    /// What clap cannot see.
+    fn check(&self, cohort: u32) -> Result<()> {
+        let clients = self.clients;
+        ensure!((3..=clients).contains(&cohort), "--cohort must be from 3 to --clients ({clients}); it is {cohort}");
+        ensure!((0.0..=1.0).contains(&self.dropout), "--dropout must be from 0 to 1; it is {}", self.dropout);
+        let z = self.noise_multiplier.unwrap_or(0.0);
+        ensure!(z >= 0.0 && z.is_finite(), "--noise-multiplier must be a number from 0; it is {z}");
+        Ok(())
+    }
 }
 
 /// How much of a roster may be lost, where so few clients can bear it.
@@ -77,27 +96,19 @@ const PREFIXES: [&str; 3] = ["The aggregator ", "pub fn ", "A client that "];
 const COMPLETION_LEN: usize = 40;
 
 /// Runs the demo.
-pub async fn run(options: Options) -> Result<()> {
+pub async fn run(options: Options, output: Output) -> Result<()> {
     let cohort = options.cohort.unwrap_or(options.clients);
-    ensure!(
-        (3..=options.clients).contains(&cohort),
-        "--cohort must be from 3 to --clients ({}); it is {cohort}",
-        options.clients
-    );
-    ensure!((0.0..=1.0).contains(&options.dropout), "--dropout must be from 0 to 1; it is {}", options.dropout);
+    options.check(cohort).or_usage()?;
     let mut settings = DemoSettings::for_clients(cohort);
-    if let Some(z) = options.noise_multiplier {
-        ensure!(z >= 0.0 && z.is_finite(), "--noise-multiplier must be a number from 0; it is {z}");
-        settings.noise_multiplier = z;
-    }
+    settings.noise_multiplier = options.noise_multiplier.unwrap_or(settings.noise_multiplier);
     crate::serve::logs("warn");
     let deal = Deal { clients: options.clients as usize, seed: options.seed };
     let corpus = match &options.data {
-        Some(folder) => Corpus::from_folder(folder, deal)?,
+        Some(folder) => Corpus::from_folder(folder, deal).or_usage()?,
         None => Corpus::from_project(deal)?,
     };
     let model = LanguageModel::initial(options.seed);
-    let progress = Progress::new(options.rounds, if options.json { Reader::Program } else { Reader::Person });
+    let progress = Progress::new(options.rounds, if output == Output::Json { Reader::Program } else { Reader::Person });
     progress.note("enrolling clients");
     let world = World::make(&options, cohort, &settings, &model.to_vector()).await?;
     let baseline = Baseline::new(&corpus)?;
@@ -185,11 +196,7 @@ pub async fn run(options: Options) -> Result<()> {
     };
     report::write_report(&report, &outcome, &details)?;
     progress.finish();
-    if options.json {
-        println!("{}", serde_json::to_string(&outcome)?);
-    } else {
-        println!("{}", summary(&outcome, &details));
-    }
+    output.give(&outcome, |outcome| summary(outcome, &details))?;
     world.stop().await;
     Ok(())
 }
@@ -250,8 +257,8 @@ fn layout_digest() -> veilsum_crypto::ids::Digest {
 
 /// Refuses a folder that is not the demo's.
 fn refuse(folder: &std::path::Path, found: &str) -> anyhow::Error {
-    anyhow::anyhow!(
-        "{} is not a data directory of this version of the demo: {found}. Choose another with --data-dir, or remove it",
-        folder.display()
-    )
+    let words = "Choose another with --data-dir, or remove it";
+    let folder = folder.display();
+    let error = anyhow::anyhow!("{folder} is not a data directory of this version of the demo: {found}. {words}");
+    crate::exit::with(crate::exit::Code::Usage, error)
 }

@@ -1,22 +1,32 @@
-//! `veilsum`: the service, the enrolment authority and the demo, one program.
+//! `veilsum`: the service, the enrolment authority, clients and the demo, one program.
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 mod authority;
 mod demo;
+mod exit;
+mod join;
 mod keyfile;
+mod keys;
+mod output;
 mod serve;
+
+use exit::Code;
+use output::Output;
 
 /// Secure aggregation for private federated training.
 ///
 /// Clients train on their own data, add noise and masks, and upload once; the aggregator learns the sum and nothing else.
 #[derive(Parser)]
-#[command(name = "veilsum", version, about, after_help = EXAMPLES)]
+#[command(name = "veilsum", version, about, after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{}", exit::TABLE))]
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// Print one JSON object on stdout and nothing else.
+    #[arg(long, global = true)]
+    json: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -25,19 +35,34 @@ Examples:
   veilsum demo --clients 12 --rounds 3 --json        the same, small, for machines
   veilsum authority init --dir authority             make an enrolment authority
   veilsum authority enrol --dir authority --out alice.toml
-  veilsum migrate --database postgres://…            make or update the tables
-  veilsum serve --config veilsum.toml                run the aggregator";
+  veilsum serve --config veilsum.toml                run the aggregator
+  veilsum join --identity alice.toml --join join.toml --vector update.npy
+docs/quickstart.md walks through all of it.";
 
 #[derive(Subcommand)]
 enum Command {
     /// Train a language model federatedly, over real HTTP, with dropouts and noise.
     Demo(Box<demo::Options>),
     /// Run the aggregator.
+    #[command(
+        after_help = "Examples:\n  veilsum serve --config veilsum.toml\n  VEILSUM_LISTEN=127.0.0.1:9000 veilsum serve"
+    )]
     Serve(serve::ServeOptions),
     /// Make or update the tables of a database.
+    #[command(after_help = "Example:\n  veilsum migrate --database postgres://veilsum:secret@127.0.0.1/veilsum")]
     Migrate(serve::MigrateOptions),
     /// The enrolment authority: certifies clients. Its key never comes near the aggregator.
     Authority(authority::Options),
+    /// Secrets in files, and their public parts.
+    Keys(keys::Options),
+    /// Take part in one round with an update from a file, and print every check that was made.
+    Join(Box<join::Options>),
+    /// Print a completion script for a shell.
+    #[command(after_help = "Example:\n  veilsum completions bash > /etc/bash_completion.d/veilsum")]
+    Completions {
+        /// Which.
+        shell: clap_complete::Shell,
+    },
 }
 
 fn main() -> ExitCode {
@@ -46,22 +71,55 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("error: the runtime does not start: {error}");
-            return ExitCode::FAILURE;
+            return Code::Fault.into();
         }
     };
-    let outcome = runtime.block_on(async {
-        match cli.command {
-            Command::Demo(options) => demo::run(*options).await,
-            Command::Serve(options) => serve::serve(options).await,
-            Command::Migrate(options) => serve::migrate(options).await,
-            Command::Authority(options) => authority::run(options),
-        }
-    });
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+    match runtime.block_on(run(cli)) {
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(code)) => code.into(),
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            exit::code_of(&error).into()
         }
+    }
+}
+
+/// Runs a command; it has said what there is to say, and may end with a code nevertheless.
+async fn run(cli: Cli) -> anyhow::Result<Option<Code>> {
+    let output = Output::of(cli.json);
+    match cli.command {
+        Command::Demo(options) => demo::run(*options, output).await?,
+        Command::Serve(options) => serve::serve(options, output).await?,
+        Command::Migrate(options) => serve::migrate(options, output).await?,
+        Command::Authority(options) => authority::run(options, output)?,
+        Command::Keys(options) => keys::run(options, output)?,
+        Command::Join(options) => return join::run(*options, output).await,
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "veilsum", &mut std::io::stdout());
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// clap's own look at the whole tree of commands, and ours: every command that does something shows an example.
+    #[test]
+    fn every_command_is_in_form_and_shows_an_example() {
+        Cli::command().debug_assert();
+        let mut waiting = vec![(String::new(), Cli::command())];
+        let mut seen = 0;
+        while let Some((path, command)) = waiting.pop() {
+            let below: Vec<_> = command.get_subcommands().filter(|below| below.get_name() != "help").cloned().collect();
+            if below.is_empty() && !command.is_hide_set() {
+                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.contains("Example") && help.contains("veilsum"), "{path} shows no example");
+                seen += 1;
+            }
+            waiting.extend(below.into_iter().map(|below| (format!("{path} {}", below.get_name()), below)));
+        }
+        assert!(seen > 8, "{seen}");
     }
 }

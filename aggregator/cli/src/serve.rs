@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow};
 use clap::Args;
+use serde::Serialize;
 use veilsum_aggregator::clock::SystemClock;
 use veilsum_aggregator::config::Config;
 use veilsum_aggregator::round::{ServiceKeys, learn};
@@ -17,7 +18,9 @@ use veilsum_crypto::ids::{Digest, TaskId};
 use veilsum_crypto::primitives::signature::{IdentityPublicKey, IdentitySecretKey};
 use veilsum_crypto::transparency::checkpoint::CheckpointKey;
 
+use crate::exit::Ends as _;
 use crate::keyfile;
+use crate::output::Output;
 
 /// Options of `serve`.
 #[derive(Args)]
@@ -39,23 +42,24 @@ pub struct MigrateOptions {
 }
 
 /// Makes or updates the tables.
-pub async fn migrate(options: MigrateOptions) -> Result<()> {
+pub async fn migrate(options: MigrateOptions, output: Output) -> Result<()> {
     sql::migrate(&options.database).await?;
-    println!("the tables have schema version {}", sql::SCHEMA_VERSION);
-    Ok(())
+    output.give(&serde_json::json!({ "schema": sql::SCHEMA_VERSION }), |_| {
+        format!("the tables have schema version {}", sql::SCHEMA_VERSION)
+    })
 }
 
 /// Runs the aggregator until it is told to stop.
-pub async fn serve(options: ServeOptions) -> Result<()> {
+pub async fn serve(options: ServeOptions, output: Output) -> Result<()> {
     logs("info");
-    let config = Config::load(&options.config)?;
-    let tasks = tasks(&config)?;
+    let config = Config::load(&options.config).or_usage()?;
+    let tasks = tasks(&config).or_usage()?;
     let database = config.database_url();
     if options.migrate || database.starts_with("sqlite:") {
         std::fs::create_dir_all(&config.data_dir)?;
         sql::migrate(&database).await?;
     }
-    let authority = authority_key(&config.authority_key)?;
+    let authority = authority_key(&config.authority_key).or_usage()?;
     let (service_key, keys) = service_keys(&config.data_dir, authority)?;
     let aggregator = keys.aggregator.public();
     let revocations = config
@@ -63,7 +67,6 @@ pub async fn serve(options: ServeOptions) -> Result<()> {
         .as_ref()
         .map(|path| std::fs::read(path).with_context(|| format!("cannot read the revocation list {}", path.display())));
     let revocations = revocations.transpose()?;
-    println!("aggregator key {}", Digest(*aggregator.as_bytes()));
     let service = Service::start(Setup {
         database,
         service_key,
@@ -75,16 +78,51 @@ pub async fn serve(options: ServeOptions) -> Result<()> {
         revocations,
     })
     .await?;
+    let mut serving = Serving {
+        aggregator_key: Digest(*aggregator.as_bytes()).to_string(),
+        tasks: Vec::new(),
+        listen: service.address.to_string(),
+        operations: config.operations.to_string(),
+    };
     for (file, model) in tasks {
-        let id = service.rounds.create_task(&file, &model).await?;
-        let join = write_join(&config, &file, id, aggregator)?;
-        println!("serving task {id} \"{}\"; clients join with {}", file.name, join.display());
+        let task = service.rounds.create_task(&file, &model).await?;
+        let join = write_join(&config, &file, task, aggregator)?.display().to_string();
+        serving.tasks.push(ServedTask { task: task.to_string(), name: file.name, join });
     }
-    println!("listening on http://{}, health and metrics on http://{}", service.address, config.operations);
+    output.give(&serving, Serving::in_words)?;
     stop_signal().await?;
     tracing::info!("shutting down: requests in flight are finished");
     service.stop().await;
     Ok(())
+}
+
+/// What `serve` says when it listens.
+#[derive(Serialize)]
+struct Serving {
+    aggregator_key: String,
+    tasks: Vec<ServedTask>,
+    listen: String,
+    operations: String,
+}
+
+#[derive(Serialize)]
+struct ServedTask {
+    task: String,
+    name: String,
+    /// The public file that clients are given.
+    join: String,
+}
+
+impl Serving {
+    fn in_words(&self) -> String {
+        let mut lines = vec![format!("aggregator key {}", self.aggregator_key)];
+        let serving = |ServedTask { task, name, join }: &ServedTask| {
+            format!("serving task {task} \"{name}\"; clients join with {join}")
+        };
+        lines.extend(self.tasks.iter().map(serving));
+        lines.push(format!("listening on http://{}, health and metrics on http://{}", self.listen, self.operations));
+        lines.join("\n")
+    }
 }
 
 /// Task files with their first models, each checked before anything starts.

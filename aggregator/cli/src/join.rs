@@ -1,0 +1,162 @@
+//! `veilsum join`: takes part in one round with an update from a file, and says every check that it made.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow};
+use clap::Args;
+use veilsum_client::config::Identity;
+use veilsum_client::{HttpTransport, Participant, ParticipantError, RoundOutcome};
+use veilsum_crypto::ids::TaskId;
+use veilsum_crypto::update::{decode_sum, decode_weighted};
+
+use crate::exit::{self, Code, Ends as _};
+use crate::output::Output;
+
+pub mod npy;
+mod pins;
+mod told;
+mod vector;
+
+use pins::Source;
+use told::{Beside, Told};
+use vector::Vector;
+
+const EXAMPLES: &str = "\
+Examples:
+  veilsum join --identity alice.toml --join join.toml --vector update.npy --out mean.npy
+  veilsum join --server https://sums.example --identity alice.toml --vector update.safetensors --tensor head.weight
+  veilsum join --identity alice.toml --vector update.npy --json | jq .checks
+
+The update is the change of the model that training on this client's data made, in the order of the task's layout. It is
+clipped, rounded, noised and masked before it is sent; the file is read and never written.";
+
+/// Options of `join`.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Options {
+    /// Where the service is; by default as the join file says.
+    #[arg(long)]
+    server: Option<String>,
+    /// This client's identity file.
+    #[arg(long)]
+    identity: PathBuf,
+    /// The update: a vector of floats in .npy, or tensors in .safetensors, which are taken in the order of their names.
+    #[arg(long)]
+    vector: PathBuf,
+    /// One tensor of a .safetensors file instead of all.
+    #[arg(long)]
+    tensor: Option<String>,
+    /// What is joined: server, task, pinned keys and this client's policy; by default join.toml beside the identity.
+    #[arg(long)]
+    join: Option<PathBuf>,
+    /// The task, where there is no join file yet: the aggregator's key is then taken from its first answer and pinned.
+    #[arg(long, conflicts_with = "join", value_parser = task_id)]
+    task: Option<TaskId>,
+    /// How much this client counts, in a weighted task; default 1.
+    #[arg(long)]
+    weight: Option<f32>,
+    /// This client's sealed journal, kept between rounds; by default `state` beside the identity.
+    #[arg(long)]
+    state: Option<PathBuf>,
+    /// Where the mean goes, as .npy (float32).
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Give up when no round has come to its end within so many seconds. A round under way is finished by the next call.
+    #[arg(long)]
+    within: Option<u64>,
+}
+
+fn task_id(text: &str) -> Result<TaskId, String> {
+    TaskId::from_hex(text).ok_or_else(|| "a task id has 32 lower-case hexadecimal digits".to_string())
+}
+
+/// Takes part in one round.
+pub async fn run(options: Options, output: Output) -> Result<Option<Code>> {
+    // Everything that can be wrong at home is looked at before the network is.
+    let vector = Vector::read(&options.vector, options.tensor.as_deref(), options.weight)?;
+    let identity = Identity::read(&options.identity).or_usage()?;
+    let source = Source::of(options.join.clone(), options.task, &options.identity)?;
+    let join = source.join(options.server.as_deref(), &identity, output).await?;
+    pins::is_of(&identity, &join.policy.authority).or_usage()?;
+    let in_time = pins::is_in_time(&identity);
+    let transport = HttpTransport::new(&join.server).or_usage()?;
+
+    let state = options.state.clone().unwrap_or_else(|| options.identity.with_file_name("state"));
+    let (budget, task, server) = (join.policy.budget, join.task, join.server.clone());
+    let mut participant = Participant::open(identity, join, &state, transport).await.map_err(coded)?;
+    if participant.is_under_way().await.map_err(coded)? {
+        output
+            .say("a round is under way in the state file; it is finished first, and it is the one round of this call");
+    } else {
+        in_time?; // a round that was begun in time may end after it
+        output.say(&format!("update: {}\nwaiting for a round of task {task} at {server}", vector.described()));
+    }
+    let telling = (output == Output::Words).then(|| tokio::spawn(told::follow(participant.events())));
+
+    let work = Arc::new(Mutex::new(vector));
+    let ended = match options.within {
+        None => participant.take_part(&work).await,
+        Some(within_s) => {
+            let ended = tokio::time::timeout(Duration::from_secs(within_s), participant.take_part(&work)).await;
+            ended.map_err(|_| {
+                let words = "a round under way is finished by the next call";
+                exit::with(Code::NoSum, anyhow!("no round came to its end within {within_s} s (--within); {words}"))
+            })?
+        }
+    };
+    let ended = ended.map_err(coded)?;
+
+    let mean = options.out.as_deref().filter(|_| matches!(ended, RoundOutcome::Verified { sum: Some(_), .. }));
+    if let (Some(path), Some(values)) = (mean, mean_of(&ended)?) {
+        std::fs::write(path, npy::write(&values)).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    let spent = participant.epsilon_spent().await.map_err(coded)?;
+    let bytes = (participant.traffic().up_bytes(), participant.traffic().down_bytes());
+    let beside = Beside {
+        client: participant.client(),
+        checks: participant.report(),
+        epsilon: (spent, budget.epsilon, budget.delta),
+        bytes,
+        mean,
+    };
+    let said = Told::of(&ended, beside);
+    drop(participant); // its events end, and so does whoever prints them
+    if let Some(telling) = telling {
+        telling.await?;
+    }
+    output.give(&said, Told::in_words)?;
+    Ok(told::code(&ended))
+}
+
+/// The mean over the survivors, noise included.
+fn mean_of(ended: &RoundOutcome) -> Result<Option<Vec<f32>>> {
+    let RoundOutcome::Verified { sum: Some(sum), survivors, header, .. } = ended else { return Ok(None) };
+    let params = &header.params;
+    let mean = match params.weight_max {
+        0 => decode_sum(sum, params.scale, survivors.len() as u32),
+        _ => decode_weighted(sum, params.clip_norm),
+    };
+    Ok(Some(mean.context("the sum was released, but gives no mean")?))
+}
+
+/// Whose fault an error is.
+fn coded(error: ParticipantError) -> anyhow::Error {
+    let code = match &error {
+        ParticipantError::Unsuited(_)
+        | ParticipantError::UpdateLen { .. }
+        | ParticipantError::Update(_)
+        | ParticipantError::Training(_)
+        | ParticipantError::OtherTask { .. }
+        | ParticipantError::OtherAggregator(_)
+        | ParticipantError::NoTask { .. } => Code::Usage,
+        ParticipantError::Refused { .. } | ParticipantError::Model { .. } => Code::Refused,
+        ParticipantError::Saved(_)
+        | ParticipantError::Open(_)
+        | ParticipantError::Transport(_)
+        | ParticipantError::Noise(_)
+        | ParticipantError::Interrupted => Code::Fault,
+    };
+    exit::with(code, error)
+}

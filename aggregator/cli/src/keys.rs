@@ -1,0 +1,159 @@
+//! `veilsum keys`: secrets in files of their own, and their public parts.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, anyhow};
+use clap::{Args, Subcommand, ValueEnum};
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+use veilsum_crypto::ids::Digest;
+use veilsum_crypto::primitives::signature::IdentitySecretKey;
+use veilsum_crypto::transparency::checkpoint::CheckpointKey;
+use zeroize::Zeroizing;
+
+use crate::exit::Ends as _;
+use crate::keyfile;
+use crate::output::Output;
+
+/// Options of `keys`.
+#[derive(Args)]
+pub struct Options {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make a secret: a file of 64 hexadecimal digits that only its owner can read. Never replaces a file.
+    #[command(
+        after_help = "Examples:\n  veilsum keys generate --out data/admin.token\n  veilsum keys generate --kind signing \
+                            --out data/service/aggregator.key"
+    )]
+    Generate {
+        /// What it is for.
+        #[arg(long, value_enum, default_value_t = Kind::AdminToken)]
+        kind: Kind,
+        /// Where it goes; its folder is made.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Print what may be known of a secret: its public key, or its fingerprint.
+    #[command(
+        after_help = "Examples:\n  veilsum keys show data/service/aggregator.key\n  veilsum keys show --kind signing backup/old.key"
+    )]
+    Show {
+        /// What it is for; by default as the file is called.
+        #[arg(long, value_enum)]
+        kind: Option<Kind>,
+        /// The file.
+        file: PathBuf,
+    },
+}
+
+/// What a secret is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Kind {
+    /// Lets an operator's tools in: `admin.token`.
+    AdminToken,
+    /// Signs statements: `aggregator.key`, `authority.key`, an auditor's.
+    Signing,
+    /// Signs heads of the log: `checkpoint.key`.
+    Checkpoint,
+    /// Seals what the service stores: `sealing.key`.
+    Service,
+}
+
+/// What is printed.
+#[derive(Serialize)]
+struct Shown {
+    file: String,
+    kind: Kind,
+    /// Of a key pair.
+    public_key: Option<String>,
+    /// The id that statements name, of a signing key.
+    party: Option<String>,
+    /// SHA-256 of the secret, of one without a public half.
+    fingerprint: Option<String>,
+}
+
+/// Runs one command.
+pub fn run(options: Options, output: Output) -> Result<()> {
+    match options.command {
+        Command::Generate { kind, out } => {
+            let mut secret = Zeroizing::new([0; 32]);
+            getrandom::fill(&mut *secret).context("the operating system gives no randomness")?;
+            if out.exists() {
+                return Err(anyhow!(
+                    "{} exists; a new secret never replaces an old one. Choose another --out",
+                    out.display()
+                ))
+                .or_usage();
+            }
+            keyfile::write(&out, &secret)?;
+            output.give(&shown(&out, kind, &secret), in_words)
+        }
+        Command::Show { kind, file } => {
+            let kind = kind.or_else(|| by_name(&file)).ok_or_else(|| {
+                anyhow!("what {} is for does not follow from its name; say it with --kind", file.display())
+            });
+            let kind = kind.or_usage()?;
+            let secret = Zeroizing::new(keyfile::read(&file).or_usage()?);
+            output.give(&shown(&file, kind, &secret), in_words)
+        }
+    }
+}
+
+fn by_name(file: &Path) -> Option<Kind> {
+    Some(match file.file_name()?.to_str()? {
+        "admin.token" => Kind::AdminToken,
+        "aggregator.key" | "authority.key" | "auditor.key" => Kind::Signing,
+        "checkpoint.key" => Kind::Checkpoint,
+        "sealing.key" => Kind::Service,
+        _ => return None,
+    })
+}
+
+fn shown(file: &Path, kind: Kind, secret: &[u8; 32]) -> Shown {
+    let mut shown = Shown { file: file.display().to_string(), kind, public_key: None, party: None, fingerprint: None };
+    match kind {
+        Kind::Signing => {
+            let public = IdentitySecretKey::from_bytes(secret).public();
+            shown.public_key = Some(Digest(*public.as_bytes()).to_string());
+            shown.party = Some(public.party().to_string());
+        }
+        Kind::Checkpoint => shown.public_key = Some(CheckpointKey::from_bytes(secret).public().to_string()),
+        // 256 random bits: their hash gives nothing away.
+        Kind::AdminToken | Kind::Service => shown.fingerprint = Some(Digest(Sha256::digest(secret).into()).to_string()),
+    }
+    shown
+}
+
+fn in_words(shown: &Shown) -> String {
+    let Shown { file, public_key, party, fingerprint, .. } = shown;
+    let mut lines = vec![format!("file         {file}")];
+    let mut add = |name: &str, value: &Option<String>| {
+        lines.extend(value.iter().map(|value| format!("{name:<13}{value}")));
+    };
+    add("public key", public_key);
+    add("party", party);
+    add("fingerprint", fingerprint);
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is shown of a secret never holds the secret.
+    #[test]
+    fn nothing_secret_is_shown() {
+        let secret = [7; 32];
+        for kind in [Kind::AdminToken, Kind::Signing, Kind::Checkpoint, Kind::Service] {
+            let shown = shown(Path::new("x"), kind, &secret);
+            assert!(shown.public_key.is_some() != shown.fingerprint.is_some(), "{kind:?}");
+            let said = in_words(&shown) + &serde_json::to_string(&shown).expect("it serialises");
+            assert!(!said.contains(&hex::encode(secret)), "{kind:?}");
+        }
+    }
+}
