@@ -58,7 +58,7 @@ def accept(raw, round_, client, leaf, dealt):
                     at_service=True)
     ack = decode_body(signed.body, round_.k)
     if ack.complaints() > round_.most_complaints:
-        raise Refused("too many complaints", "R-16", 422)
+        raise Refused("too many complaints", "R-16", 422, proves=True)
     for dealer, (kind, _) in zip(round_.graph.neighbours(round_.index[client]), ack.entries):
         if kind != MISSING and dealer not in dealt:
             raise Refused("an entry for a neighbour that did not deal", "R-17", 422)

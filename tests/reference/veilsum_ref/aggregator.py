@@ -5,7 +5,7 @@ served is a method. There is no clock: the caller closes phases.
 """
 
 from . import (acknowledge, answer, confirm, core, ed25519, header, leaf, log, opening, read, result, ring,
-               ristretto, roster, shamir, share, survivors, upload)
+               ristretto, roster, shamir, share, statement, survivors, upload)
 from .encoding import H, framed, key_id
 from .errors import Refused
 
@@ -25,7 +25,7 @@ class Aggregator:
         self.phase = 0                                    # index of the open phase; 7 when over
         self.over = None                                  # word of wire 9 once the round is over
         self.received = {name: {} for name in PHASES}     # phase -> client id -> bytes
-        self.faults = []                                  # (client id, rule, why)
+        self.faults = []                                  # (phase, client id, rule): one per phase and client
         self.leaves, self.claims = {}, {}
         self.round = None
         self.result_raw = None
@@ -49,7 +49,37 @@ class Aggregator:
             self._put(phase, client, body)
             return 204, None, None
         except Refused as error:
+            self._keep_evidence(phase, client, bytes(body), error)
             return error.status, error.rule, getattr(error, "word", error.why)
+
+    # ---- who is named (protocol 4.1, 8) ---------------------------------------------------------------------------
+
+    def name(self, phase, client, rule):
+        if not any(f[:2] == (phase, client) for f in self.faults):
+            self.faults.append((phase, client, rule))
+
+    def _keep_evidence(self, phase, client, body, error):
+        """What a message that is not admitted proves: by itself, or with the one that was admitted."""
+        if self.over is not None or PHASES.index(phase) > self.phase:
+            return
+        if error.proves:
+            self.name(phase, client, error.rule)
+            return
+        earlier = self.received[phase].get(client)
+        if earlier is None or earlier == body:
+            return
+        try:
+            old, new = self._statement_of(phase, earlier), self._statement_of(phase, body)
+        except Refused:
+            return
+        key = self.settled["advertise"][client].identity_key
+        if new.verifies(key) and statement.contradict(old.statement, new.statement):
+            self.name(phase, client, {"mask": "R-19", "confirm": "R-23"}.get(phase, "R-03"))
+
+    def _statement_of(self, phase, body):
+        if phase == "advertise":
+            return leaf.decode(body).advert
+        return statement.decode_any(body[:{"share": 214, "mask": 223}.get(phase, len(body))])
 
     def _put(self, phase, client, body):
         at = PHASES.index(phase)
@@ -230,7 +260,7 @@ class Aggregator:
                     self.settles[dealer, holder] = s_i, b_i
             else:
                 start.discard(dealer)
-                self.faults.append((rnd.ids[dealer], "R-16", "a wrong opening"))
+                self.name("open", rnd.ids[dealer], "R-16")
         self._fix_core(start)
 
     def _fix_core(self, start):
@@ -241,6 +271,10 @@ class Aggregator:
         self.core = members
         statement_ = core.core_statement(rnd, members)
         self.core_raw, self.core_root = self._sign(statement_), statement_.root()
+        for dealer in sorted(self.complaints):
+            admitted = self.settled["open"].get(rnd.ids[dealer])
+            if admitted is not None:
+                self._append(admitted[0].root())
         if self.header.total_variance:
             self._append_ledger(log.SPENT)
         self.phase = 4
@@ -287,7 +321,8 @@ class Aggregator:
             if ristretto.times_base(value) == (edge.P_s if lost else edge.P_b):
                 good.append((holder, value))
             else:
-                self.faults.append((rnd.ids[holder], "R-29", "a wrong answer"))
+                if (owner, holder) not in self.settles:     # evidence needs an entry acknowledged as good
+                    self.name("unmask", rnd.ids[holder], "R-29")
         if len(good) < rnd.t:
             return None
         secret = shamir.rebuild(good[:rnd.t])

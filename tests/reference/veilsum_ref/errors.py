@@ -6,11 +6,12 @@ named, or None. On the client's side a refusal abandons the round (protocol, int
 
 
 class Refused(Exception):
-    def __init__(self, why, rule=None, status=None):
+    def __init__(self, why, rule=None, status=None, proves=False):
         super().__init__(why)
         self.why = why
         self.rule = rule
         self.status = status
+        self.proves = proves            # the message alone is evidence against its signer (protocol 4.1)
 
     def __repr__(self):
         return f"Refused({self.why!r}, rule={self.rule}, status={self.status})"

@@ -87,7 +87,7 @@ def check(leaf, header, context, *, path_client=None, revoked=None, group=None, 
     if not leaf.advert.verifies(leaf.identity_key):
         raise Refused("advert: the signature does not hold", "R-37", 403)
     if len(leaf.claims()) != 3:
-        raise Refused("advert: S, B and C are not different", "R-09", 422)
+        raise Refused("advert: S, B and C are not different", "R-09", 422, proves=True)
     if group is not None and leaf.certificate.group != group:
         raise Refused("certificate of another group", "R-07", 422)
 

@@ -93,12 +93,12 @@ def accept(raw, round_, client, leaf):
     edges = tuple(decode_edge(raw[214 + EDGE * i:214 + EDGE * (i + 1)]) for i in range(k))
     if any(e.holder >= round_.n for e in edges):
         raise NotCanonical("an edge for nobody of the roster")
-    if [e.holder for e in edges] != round_.graph.neighbours(round_.index[client]):
-        raise Refused("the holders are not the neighbours in order", "R-13", 422)
     if merkle.root([e.encode() for e in edges]) != signed.body:
         raise Refused("the edges have another root", "R-13", 422)
+    if [e.holder for e in edges] != round_.graph.neighbours(round_.index[client]):
+        raise Refused("the holders are not the neighbours in order", "R-13", 422, proves=True)
     if not low_degree.passes(signed.root(), round_.t, leaf.S, leaf.B, [(e.holder, e.P_s, e.P_b) for e in edges]):
-        raise Refused("the points lie on no polynomial of degree t - 1", "R-38", 422)
+        raise Refused("the points lie on no polynomial of degree t - 1", "R-38", 422, proves=True)
     return ShareMessage(signed, edges)
 
 
