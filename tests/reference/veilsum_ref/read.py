@@ -29,7 +29,7 @@ def check(value, context, target, keys):
         raise Refused("absent or malformed", "R-35", 403) from None
     s = signed.statement
     if s.context != context or s.previous != ZERO32 or s.receiver != bytes(16) or s.body != target.encode("ascii"):
-        raise Refused("for something else", "R-35", 403)
+        raise Refused("signed for something else", "R-37", 403)
     if s.sender not in keys:
         raise Refused("a reader without the right", "R-35", 403)
     if not signed.verifies(keys[s.sender]):

@@ -60,6 +60,7 @@ class Play:
     def __init__(self, seed, header, count, *, vectors=None, weights=None, lost=None, lie=None, policy=None,
                  log_=None, elements=None):
         self.seed, self.header = seed, header
+        self.authority_seed = seed_of(seed, "authority")
         self.lost, self.lie = lost or {}, lie or (lambda play, phase, i, message: message)
         self.aggregator = Aggregator(seed_of(seed, "aggregator"), header, Seeded(f"{seed}/service"), log_)
         self.policy = policy or Policy(header.aggregator_key, header.authority_key, cohort_min=header.cohort_min,
