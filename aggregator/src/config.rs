@@ -35,6 +35,15 @@ pub struct Config {
     /// Listen in the clear beyond loopback. Messages are signed, and shares and inputs are sealed; who takes part is not.
     #[serde(default)]
     pub insecure_listen: bool,
+    /// Where the admin API answers; absent: nowhere.
+    #[serde(default)]
+    pub admin_listen: Option<SocketAddr>,
+    /// Let the admin API answer beyond loopback. Its token then travels in the clear.
+    #[serde(default)]
+    pub admin_insecure_listen: bool,
+    /// The admin API's token, 64 hexadecimal digits, made where there is none; default: `admin.token` in the data directory.
+    #[serde(default)]
+    pub admin_token_file: Option<PathBuf>,
     /// How long rounds that are over keep digests and rosters, days.
     #[serde(default = "defaults::retention_days")]
     pub retention_days: u64,
@@ -84,6 +93,11 @@ pub enum ConfigError {
         "listen = \"{0}\" is not a loopback address: put a TLS proxy in front and set behind_tls_proxy, or set insecure_listen"
     )]
     InTheClear(SocketAddr),
+    /// The admin API beyond loopback.
+    #[error(
+        "admin_listen = \"{0}\" is not a loopback address: reach it through a tunnel, or set admin_insecure_listen if a TLS proxy is in front"
+    )]
+    AdminInTheClear(SocketAddr),
     /// Exports cannot outlive rounds.
     #[error(
         "export_retention_days = {exports} is longer than retention_days = {rounds}: an export needs its round; raise the latter"
@@ -111,11 +125,19 @@ impl Config {
         if !(self.listen.ip().is_loopback() || self.behind_tls_proxy || self.insecure_listen) {
             return Err(ConfigError::InTheClear(self.listen));
         }
+        if let Some(address) = self.admin_listen.filter(|it| !it.ip().is_loopback() && !self.admin_insecure_listen) {
+            return Err(ConfigError::AdminInTheClear(address));
+        }
         if self.export_retention_days > self.retention_days {
             let (exports, rounds) = (self.export_retention_days, self.retention_days);
             return Err(ConfigError::Retention { exports, rounds });
         }
         Ok(self)
+    }
+
+    /// Where the admin API's token is.
+    pub fn admin_token_path(&self) -> PathBuf {
+        self.admin_token_file.clone().unwrap_or_else(|| self.data_dir.join("admin.token"))
     }
 
     /// The database's address.
@@ -138,6 +160,9 @@ mod tests {
             tasks: Vec::new(),
             behind_tls_proxy: false,
             insecure_listen: false,
+            admin_listen: None,
+            admin_insecure_listen: false,
+            admin_token_file: None,
             retention_days: 30,
             export_retention_days: 30,
             revocation_file: None,
@@ -149,6 +174,19 @@ mod tests {
         assert!(config("127.0.0.1:1").checked().is_ok());
         assert!(matches!(config("0.0.0.0:1").checked(), Err(ConfigError::InTheClear(_))));
         assert!(Config { behind_tls_proxy: true, ..config("0.0.0.0:1") }.checked().is_ok());
+    }
+
+    #[test]
+    fn the_admin_api_stays_on_loopback_unless_said_for_itself() {
+        let admin = |address: &str| Config {
+            admin_listen: Some(address.parse().expect("an address")),
+            behind_tls_proxy: true, // of the public port: says nothing of this one
+            ..config("127.0.0.1:1")
+        };
+        assert!(admin("127.0.0.1:2").checked().is_ok());
+        assert!(admin("[::1]:2").checked().is_ok());
+        assert!(matches!(admin("10.0.0.1:2").checked(), Err(ConfigError::AdminInTheClear(_))));
+        assert!(Config { admin_insecure_listen: true, ..admin("10.0.0.1:2") }.checked().is_ok());
     }
 
     #[test]

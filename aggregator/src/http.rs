@@ -16,6 +16,7 @@ use tower_http::timeout::TimeoutLayer;
 use crate::round::Rounds;
 use crate::store::Store;
 
+pub mod admin;
 pub mod listen;
 mod messages;
 mod operations;

@@ -23,6 +23,7 @@ use crate::task::{Task, TaskFile};
 mod admission;
 pub mod learn;
 mod log_tree;
+pub mod overview;
 mod revocations;
 mod watch;
 
@@ -122,18 +123,20 @@ impl std::fmt::Display for Gone {
             Gone::PhaseClosed => f.write_str("phase-closed: this phase is over"),
             Gone::Published => f.write_str("published: the round has a result"),
             Gone::Erased => f.write_str("erased: it existed and was erased with the round"),
-            Gone::Abandoned(reason) => {
-                let word = match reason {
-                    Abandonment::RosterTooSmall => "roster-too-small",
-                    Abandonment::Infeasible => "roster-infeasible",
-                    Abandonment::CoreTooSmall => "core-too-small",
-                    Abandonment::TooFewSurvivors => "too-few-survivors",
-                    Abandonment::NotConfirmed => "not-confirmed",
-                    Abandonment::NotOpened => "not-opened",
-                };
-                write!(f, "{word}: {reason}")
-            }
+            Gone::Abandoned(reason) => write!(f, "{}: {reason}", abandonment_word(*reason)),
         }
+    }
+}
+
+/// The word for it, wire.md §9.
+fn abandonment_word(reason: Abandonment) -> &'static str {
+    match reason {
+        Abandonment::RosterTooSmall => "roster-too-small",
+        Abandonment::Infeasible => "roster-infeasible",
+        Abandonment::CoreTooSmall => "core-too-small",
+        Abandonment::TooFewSurvivors => "too-few-survivors",
+        Abandonment::NotConfirmed => "not-confirmed",
+        Abandonment::NotOpened => "not-opened",
     }
 }
 
@@ -540,6 +543,22 @@ impl<S: Store> Rounds<S> {
         self.load_tasks().await?;
         self.nudge.notify_one();
         Ok(task.id)
+    }
+
+    /// Keeps a model that tasks may begin with; whether it is new.
+    pub async fn put_model(&self, digest: Digest, bytes: Vec<u8>) -> Result<bool, RoundError> {
+        use sha2::{Digest as _, Sha256};
+        let hashed = self.host.workers.run(move || (Digest(Sha256::digest(&bytes).into()), bytes)).await;
+        let (found, bytes) = hashed.map_err(RoundError::Defect)?;
+        if found != digest {
+            return Err(RoundError::Malformed(format!("bytes with SHA-256 {digest} were expected, {found} came")));
+        }
+        Ok(self.store.put_model(&bytes).await?)
+    }
+
+    /// What time it is for this replica.
+    pub fn now(&self) -> Timestamp {
+        self.host.clock.now()
     }
 
     /// Takes up the tasks that the store holds.

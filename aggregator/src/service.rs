@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -10,10 +10,11 @@ use veilsum_crypto::ids::Timestamp;
 
 use crate::clock::Clock;
 use crate::host::Host;
+use crate::http::admin::{AdminToken, Replica};
 use crate::http::{self, listen};
 use crate::round::{self, RoundError, Rounds, ServiceKeys};
 use crate::store::seal::ServiceKey;
-use crate::store::sql::SqlStore;
+use crate::store::sql::{SCHEMA_VERSION, SqlStore};
 use crate::store::{Purged, Retention, Store, StoreError};
 
 /// How long a shutdown waits for requests in flight.
@@ -39,6 +40,16 @@ pub struct Setup {
     pub retention: Option<RetentionDays>,
     /// A signed revocation list to take up before any round opens; one that is older than the list in force is passed over.
     pub revocations: Option<Vec<u8>>,
+    /// The admin API; `None`: there is none.
+    pub admin: Option<AdminSetup>,
+}
+
+/// Where the admin API answers, and to whom.
+pub struct AdminSetup {
+    /// Its address; port 0: any free one.
+    pub listen: SocketAddr,
+    /// What requests must carry.
+    pub token: AdminToken,
 }
 
 /// How long rounds that are over keep what they keep.
@@ -78,6 +89,8 @@ pub struct Service {
     pub address: SocketAddr,
     /// Where health and metrics answer.
     pub operations: Option<SocketAddr>,
+    /// Where the admin API answers.
+    pub admin: Option<SocketAddr>,
     running: Vec<JoinHandle<()>>,
 }
 
@@ -91,20 +104,37 @@ impl Service {
         }
         let listener = bind(setup.listen).await?;
         let address = local(&listener, setup.listen)?;
+        let many = listen::Limits::default();
+        let few = listen::Limits { connections: http::admin::CONNECTIONS_MAX, ..many };
         let mut running = vec![
-            tokio::spawn(serve(listener, http::router(rounds.clone()), rounds.clone())),
+            tokio::spawn(serve(listener, http::router(rounds.clone()), many, rounds.clone())),
             tokio::spawn(round::run(rounds.clone())),
         ];
         let mut operations = None;
         if let Some(wanted) = setup.operations {
             let listener = bind(wanted).await?;
             operations = Some(local(&listener, wanted)?);
-            running.push(tokio::spawn(serve(listener, http::operations(rounds.clone()), rounds.clone())));
+            running.push(tokio::spawn(serve(listener, http::operations(rounds.clone()), many, rounds.clone())));
+        }
+        let mut admin = None;
+        if let Some(AdminSetup { listen, token }) = setup.admin {
+            let listener = bind(listen).await?;
+            admin = Some(local(&listener, listen)?);
+            let replica = Replica {
+                store: rounds.store().engine_name(),
+                schema: SCHEMA_VERSION,
+                listen: address,
+                started: Instant::now(),
+                retention_days: setup.retention.map(|days| days.rounds),
+                export_retention_days: setup.retention.map(|days| days.exports),
+            };
+            let router = http::admin::router(rounds.clone(), replica, token);
+            running.push(tokio::spawn(serve(listener, router, few, rounds.clone())));
         }
         if let Some(days) = setup.retention {
             running.push(tokio::spawn(purge(rounds.clone(), setup.clock, days)));
         }
-        Ok(Self { rounds, address, operations, running })
+        Ok(Self { rounds, address, operations, admin, running })
     }
 
     /// Drains: no new messages, requests in flight are finished, waits end.
@@ -147,8 +177,8 @@ fn local(listener: &TcpListener, wanted: SocketAddr) -> Result<SocketAddr, Start
     listener.local_addr().map_err(|cause| StartError::Listen { address: wanted, cause })
 }
 
-async fn serve<S: Store>(listener: TcpListener, router: axum::Router, rounds: Arc<Rounds<S>>) {
-    listen::serve(listener, router, listen::Limits::default(), async move { rounds.drained().await }).await;
+async fn serve<S: Store>(listener: TcpListener, router: axum::Router, limits: listen::Limits, rounds: Arc<Rounds<S>>) {
+    listen::serve(listener, router, limits, async move { rounds.drained().await }).await;
 }
 
 async fn purge<S: Store>(rounds: Arc<Rounds<S>>, clock: Arc<dyn Clock>, days: RetentionDays) {

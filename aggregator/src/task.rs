@@ -13,6 +13,8 @@ use veilsum_crypto::params::{ParamsError, RosterParams, RoundParams, Windows};
 use veilsum_crypto::privacy::accountant::{RdpCurve, RoundingBounds};
 use veilsum_crypto::privacy::budget::Budget;
 
+pub mod plan;
+
 /// What an operator writes.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]

@@ -5,6 +5,6 @@ pub mod catalogue;
 pub mod hostile;
 pub mod memory_store;
 pub mod postgres;
-pub mod without;
 pub mod programs;
+pub mod without;
 pub mod world;

@@ -16,8 +16,9 @@ use tokio::runtime::Runtime;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 use veilsum_aggregator::clock::{Clock as _, SystemClock};
+use veilsum_aggregator::http::admin::AdminToken;
 use veilsum_aggregator::round::{Rounds, ServiceKeys, View, learn};
-use veilsum_aggregator::service::{Service, Setup, StartError};
+use veilsum_aggregator::service::{AdminSetup, Service, Setup, StartError};
 use veilsum_aggregator::store::seal::ServiceKey;
 use veilsum_aggregator::store::sql::{self, SqlStore};
 use veilsum_aggregator::store::{LedgerRow, Store as _};
@@ -40,6 +41,8 @@ use veilsum_crypto::update::ModelUpdate;
 
 use crate::postgres::Schema;
 
+/// What the admin API of every world asks for.
+pub const ADMIN_TOKEN: [u8; 32] = [0x7d; 32];
 /// Longer than any round of a test takes, also on a machine that is busy.
 const ROUND_MAX: Duration = Duration::from_secs(90);
 /// How long one read waits at the aggregator: short, so that clients notice a new one soon.
@@ -208,6 +211,7 @@ impl World {
             clock: Arc::new(SystemClock),
             retention: None,
             revocations: None,
+            admin: Some(AdminSetup { listen: ([127, 0, 0, 1], 0).into(), token: AdminToken::new(&ADMIN_TOKEN) }),
         }
     }
 
@@ -247,6 +251,11 @@ impl World {
     /// The rounds of the running replica.
     pub fn rounds(&self) -> &Arc<Rounds<SqlStore>> {
         &self.replica.as_ref().expect("it runs").service.rounds
+    }
+
+    /// Where the admin API of the running replica answers.
+    pub fn admin(&self) -> SocketAddr {
+        self.replica.as_ref().expect("it runs").service.admin.expect("every world has one")
     }
 
     /// The id of the round with this counter, once it is open.

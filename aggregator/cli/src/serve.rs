@@ -8,8 +8,9 @@ use clap::Args;
 use serde::Serialize;
 use veilsum_aggregator::clock::SystemClock;
 use veilsum_aggregator::config::Config;
+use veilsum_aggregator::http::admin::AdminToken;
 use veilsum_aggregator::round::{ServiceKeys, learn};
-use veilsum_aggregator::service::{RetentionDays, Service, Setup};
+use veilsum_aggregator::service::{AdminSetup, RetentionDays, Service, Setup};
 use veilsum_aggregator::store::seal::ServiceKey;
 use veilsum_aggregator::store::sql;
 use veilsum_aggregator::task::{Task, TaskFile};
@@ -17,6 +18,7 @@ use veilsum_client::config::Join;
 use veilsum_crypto::ids::{Digest, TaskId};
 use veilsum_crypto::primitives::signature::{IdentityPublicKey, IdentitySecretKey};
 use veilsum_crypto::transparency::checkpoint::CheckpointKey;
+use zeroize::Zeroizing;
 
 use crate::exit::Ends as _;
 use crate::keyfile;
@@ -67,6 +69,7 @@ pub async fn serve(options: ServeOptions, output: Output) -> Result<()> {
         .as_ref()
         .map(|path| std::fs::read(path).with_context(|| format!("cannot read the revocation list {}", path.display())));
     let revocations = revocations.transpose()?;
+    let admin = admin(&config)?;
     let service = Service::start(Setup {
         database,
         service_key,
@@ -76,6 +79,7 @@ pub async fn serve(options: ServeOptions, output: Output) -> Result<()> {
         clock: Arc::new(SystemClock),
         retention: Some(RetentionDays { rounds: config.retention_days, exports: config.export_retention_days }),
         revocations,
+        admin,
     })
     .await?;
     let mut serving = Serving {
@@ -83,6 +87,10 @@ pub async fn serve(options: ServeOptions, output: Output) -> Result<()> {
         tasks: Vec::new(),
         listen: service.address.to_string(),
         operations: config.operations.to_string(),
+        admin: service.admin.map(|address| ServedAdmin {
+            listen: address.to_string(),
+            token_file: config.admin_token_path().display().to_string(),
+        }),
     };
     for (file, model) in tasks {
         let task = service.rounds.create_task(&file, &model).await?;
@@ -103,6 +111,14 @@ struct Serving {
     tasks: Vec<ServedTask>,
     listen: String,
     operations: String,
+    /// Where the admin API answers, and the file with its token.
+    admin: Option<ServedAdmin>,
+}
+
+#[derive(Serialize)]
+struct ServedAdmin {
+    listen: String,
+    token_file: String,
 }
 
 #[derive(Serialize)]
@@ -120,9 +136,19 @@ impl Serving {
             format!("serving task {task} \"{name}\"; clients join with {join}")
         };
         lines.extend(self.tasks.iter().map(serving));
+        if let Some(ServedAdmin { listen, token_file }) = &self.admin {
+            lines.push(format!("admin API on http://{listen}, token in {token_file}"));
+        }
         lines.push(format!("listening on http://{}, health and metrics on http://{}", self.listen, self.operations));
         lines.join("\n")
     }
+}
+
+/// The admin API, where it is configured; its token is made at the first start.
+fn admin(config: &Config) -> Result<Option<AdminSetup>> {
+    let Some(listen) = config.admin_listen else { return Ok(None) };
+    let secret = Zeroizing::new(keyfile::read_or_make(&config.admin_token_path())?);
+    Ok(Some(AdminSetup { listen, token: AdminToken::new(&secret) }))
 }
 
 /// Task files with their first models, each checked before anything starts.

@@ -8,6 +8,7 @@ use veilsum_crypto::messages::{KeyAdvertisement, ReadPermit};
 use veilsum_crypto::server::PhaseKind;
 
 use super::{Problem, WAIT_MAX};
+use crate::round::overview::phase_word;
 use crate::round::{Gone, RoundError, Rounds, View};
 use crate::store::Store;
 
@@ -26,16 +27,8 @@ pub fn client(text: &str) -> Result<ClientId, Problem> {
 
 /// A phase in an address.
 pub fn phase(text: &str) -> Result<PhaseKind, Problem> {
-    Ok(match text {
-        "advertise" => PhaseKind::Advertising,
-        "share" => PhaseKind::Sharing,
-        "acknowledge" => PhaseKind::Acknowledging,
-        "open" => PhaseKind::Opening,
-        "mask" => PhaseKind::Masking,
-        "confirm" => PhaseKind::Confirming,
-        "unmask" => PhaseKind::Unmasking,
-        _ => return Err(Problem::unknown("phase")),
-    })
+    let mut phases = PhaseKind::ALL.into_iter().filter(|phase| !phase.is_over());
+    phases.find(|phase| phase_word(*phase) == text).ok_or_else(|| Problem::unknown("phase"))
 }
 
 /// A decimal number in its one form: digits only, no leading zero.

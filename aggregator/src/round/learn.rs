@@ -35,6 +35,13 @@ pub fn to_bytes(model: &[f32]) -> Vec<u8> {
     safetensors::serialize([("model", view)], None).expect("one tensor of known length")
 }
 
+/// How long the file of so many elements is, without making it.
+pub fn file_bytes(elements: u32) -> u64 {
+    let data = 4 * u64::from(elements);
+    let head = format!(r#"{{"model":{{"dtype":"F32","shape":[{elements}],"data_offsets":[0,{data}]}}}}"#);
+    8 + head.len().next_multiple_of(8) as u64 + data
+}
+
 /// The inverse of [`to_bytes`].
 pub fn from_bytes(bytes: &[u8], expected: u32) -> Result<Vec<f32>, LearnError> {
     let wrong = |found: String| LearnError::Model { expected, found };
@@ -70,6 +77,13 @@ pub(super) fn next_model(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_length_of_a_file_is_known_before_it_is_made() {
+        for elements in [1, 8, 99, 1_862, 100_000] {
+            assert_eq!(file_bytes(elements), to_bytes(&vec![0.0; elements as usize]).len() as u64);
+        }
+    }
 
     #[test]
     fn a_model_survives_its_file_and_another_length_is_refused() {

@@ -89,7 +89,7 @@ impl<S: Store> Rounds<S> {
         floors.retain(|round, _| now.contains_key(round) || views.contains_key(round));
     }
 
-    async fn invited(&self, stand: &Standing) -> Result<u32, RoundError> {
+    pub(super) async fn invited(&self, stand: &Standing) -> Result<u32, RoundError> {
         if self.task(stand.task).is_none() {
             self.load_tasks().await?;
         }
@@ -97,7 +97,7 @@ impl<S: Store> Rounds<S> {
     }
 
     /// §7.1: min(max(opened + W, last + grace), opened + 10 W), W = window + n k / 4 ms.
-    fn due(&self, view: &View, stand: &Standing) -> Timestamp {
+    pub(super) fn due(&self, view: &View, stand: &Standing) -> Timestamp {
         let params = &view.facts.header.params;
         let (n, k) = match view.phase.assembly() {
             Some(assembly) => (assembly.params().n, assembly.params().degree),

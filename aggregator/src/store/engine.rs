@@ -33,6 +33,13 @@ impl Engine {
         }
     }
 
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Engine::Sqlite => "sqlite",
+            Engine::Postgres => "postgres",
+        }
+    }
+
     pub(super) async fn connect(self, url: &str) -> Result<AnyPool, sqlx::Error> {
         sqlx::any::install_default_drivers();
         let (url, connections) = match self {

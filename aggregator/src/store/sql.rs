@@ -69,6 +69,11 @@ impl SqlStore {
         Ok(store)
     }
 
+    /// `sqlite` or `postgres`.
+    pub fn engine_name(&self) -> &'static str {
+        self.engine.name()
+    }
+
     /// Waits for what is under way, then disconnects.
     pub async fn close(&self) {
         self.pool.close().await;

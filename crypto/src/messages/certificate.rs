@@ -130,6 +130,11 @@ impl RevocationList {
     /// The longest list, signed.
     pub const BYTES_MAX: usize = LIST_BYTES + ENTRY_BYTES * ENTRIES_MAX as usize;
 
+    /// How many clients a signed list of so many bytes names.
+    pub fn entries_of(signed_bytes: usize) -> usize {
+        signed_bytes.saturating_sub(LIST_BYTES) / ENTRY_BYTES
+    }
+
     /// No list: number 0, digest zeros.
     pub fn none() -> Self {
         Self::default()

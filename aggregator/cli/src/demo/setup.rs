@@ -70,6 +70,7 @@ impl World {
             clock: Arc::new(SystemClock),
             retention: None,
             revocations: None,
+            admin: None,
         })
         .await?;
 
