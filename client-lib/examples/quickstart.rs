@@ -28,7 +28,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let directory = PathBuf::from(std::env::args().nth(1).unwrap_or_else(|| "veilsum-data/spare".to_string()));
     let identity = Identity::read(&directory.join("identity.toml"))?;
     let join = Join::read(&directory.join("join.toml"))?;
-    let transport = HttpTransport::new(&join.server)?;
+    let transport = HttpTransport::of(&join)?;
     let mut participant = Participant::open(identity, join, &directory.join("state"), transport).await?;
     let mut events = participant.events();
     tokio::spawn(async move {

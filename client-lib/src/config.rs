@@ -165,6 +165,8 @@ impl Identity {
 pub struct Join {
     /// Address of the aggregator, for the transport.
     pub server: String,
+    /// Certificates (PEM) to believe over TLS instead of the system's. A relative path is meant from the file's folder.
+    pub ca_file: Option<PathBuf>,
     /// Which task.
     pub task: TaskId,
     /// Floors, ceilings and pinned keys.
@@ -176,6 +178,8 @@ pub struct Join {
 struct JoinFile {
     format: String,
     server: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ca_file: Option<PathBuf>,
     task: String,
     aggregator_key: String,
     authority_key: String,
@@ -216,7 +220,7 @@ struct GroupFile {
 impl Join {
     /// Joins a task under the default policy.
     pub fn new(server: &str, task: TaskId, aggregator: IdentityPublicKey, authority: IdentityPublicKey) -> Self {
-        Self { server: server.to_string(), task, policy: Policy::new(aggregator, authority) }
+        Self { server: server.to_string(), ca_file: None, task, policy: Policy::new(aggregator, authority) }
     }
 
     /// Reads `join.toml`.
@@ -226,7 +230,9 @@ impl Join {
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = read(path, |_, _| Ok(()))?;
         let file: JoinFile = parse(path, &text, JOIN_FORMAT)?;
-        Self::from_file(file).map_err(content(path))
+        let mut join = Self::from_file(file).map_err(content(path))?;
+        join.ca_file = join.ca_file.map(|file| path.with_file_name(file)); // an absolute one stays as it is
+        Ok(join)
     }
 
     fn from_file(file: JoinFile) -> Result<Self, String> {
@@ -234,7 +240,8 @@ impl Join {
             .ok_or_else(|| format!("task should be 32 lower-case hexadecimal digits; it is \"{}\"", file.task))?;
         let aggregator = public_key("aggregator_key", &file.aggregator_key)?;
         let authority = public_key("authority_key", &file.authority_key)?;
-        Ok(Self { server: file.server, task, policy: file.policy.over(Policy::new(aggregator, authority))? })
+        let policy = file.policy.over(Policy::new(aggregator, authority))?;
+        Ok(Self { server: file.server, ca_file: file.ca_file, task, policy })
     }
 
     /// Writes `join.toml`, with every floor spelt out; refuses to replace a file.
@@ -245,6 +252,7 @@ impl Join {
         let file = JoinFile {
             format: JOIN_FORMAT.to_string(),
             server: self.server.clone(),
+            ca_file: self.ca_file.clone(),
             task: self.task.to_string(),
             aggregator_key: hex::encode(self.policy.aggregator.as_bytes()),
             authority_key: hex::encode(self.policy.authority.as_bytes()),
@@ -501,8 +509,10 @@ mod tests {
         join.policy.models = AllowedModels::OneOf([Digest([1; 32])].into());
         join.policy.gamma = GammaBasis::CertifiedGroup { coverage_min: 500_000, corrupt_of_group: 25_000 };
         join.policy.roster_deadline_ms = 7;
+        join.ca_file = Some("ca.pem".into());
         let path = directory.path().join("join.toml");
         join.write(&path).expect("room");
+        join.ca_file = Some(directory.path().join("ca.pem")); // from the folder of the file
         assert_eq!(Join::read(&path).expect("as written"), join);
     }
 

@@ -4,6 +4,7 @@
 
 pub mod http;
 pub mod memory;
+mod tls;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -40,6 +41,11 @@ pub enum TransportError {
     /// No connection, or it broke. Worth another attempt.
     #[error("the aggregator could not be reached: {0}")]
     Unreachable(String),
+    /// Who answered is not believed to be the one asked. Another attempt would only be answered alike.
+    #[error(
+        "who answered cannot show that it is the service: {0}; check the address, and `ca_file` where the service has a private CA"
+    )]
+    Untrusted(String),
     /// No answer in time. Worth another attempt.
     #[error("an answer was expected within {} s, none came", .0.as_secs())]
     Timeout(Duration),

@@ -6,5 +6,6 @@ pub mod hostile;
 pub mod memory_store;
 pub mod postgres;
 pub mod programs;
+pub mod proxy;
 pub mod without;
 pub mod world;

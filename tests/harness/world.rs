@@ -412,6 +412,11 @@ impl World {
         client.certificate = Certificate::issue(body, authority);
     }
 
+    /// The work of a client, for tests that drive it themselves.
+    pub fn unit(&self, number: usize) -> Arc<Mutex<impl LocalWork + use<>>> {
+        Arc::new(Mutex::new(Unit { at: number, value: 1.0 }))
+    }
+
     /// One client takes part in one round, on a task of its own.
     pub fn send(&self, number: usize, line: Line) -> Running {
         self.send_with(number, 1.0, line)
@@ -451,8 +456,13 @@ impl World {
 
     /// A line to another replica.
     pub fn line_to(&self, address: SocketAddr) -> Line {
+        self.line_over(HttpTransport::new(&format!("http://{address}")).expect("an address"))
+    }
+
+    /// A line over a transport that a test made.
+    pub fn line_over(&self, inner: HttpTransport) -> Line {
         Line {
-            inner: HttpTransport::new(&format!("http://{address}")).expect("an address"),
+            inner,
             fate: None,
             gate: None,
             sent: Mutex::default(),

@@ -19,14 +19,14 @@ mod pins;
 mod told;
 mod vector;
 
-use pins::Source;
+use pins::{Source, Way};
 use told::{Beside, Told};
 use vector::Vector;
 
 const EXAMPLES: &str = "\
 Examples:
   veilsum join --identity alice.toml --join join.toml --vector update.npy --out mean.npy
-  veilsum join --server https://sums.example --identity alice.toml --vector update.safetensors --tensor head.weight
+  veilsum join --server https://sums.example --ca ca.pem --identity alice.toml --vector update.safetensors
   veilsum join --identity alice.toml --vector update.npy --json | jq .checks
 
 The update is the change of the model that training on this client's data made, in the order of the task's layout. It is
@@ -39,6 +39,9 @@ pub struct Options {
     /// Where the service is; by default as the join file says.
     #[arg(long)]
     server: Option<String>,
+    /// Certificates (PEM) to believe over TLS instead of the system's, where the service has a private CA.
+    #[arg(long)]
+    ca: Option<PathBuf>,
     /// This client's identity file.
     #[arg(long)]
     identity: PathBuf,
@@ -78,10 +81,11 @@ pub async fn run(options: Options, output: Output) -> Result<Option<Code>> {
     let vector = Vector::read(&options.vector, options.tensor.as_deref(), options.weight)?;
     let identity = Identity::read(&options.identity).or_usage()?;
     let source = Source::of(options.join.clone(), options.task, &options.identity)?;
-    let join = source.join(options.server.as_deref(), &identity, output).await?;
+    let way = Way { server: options.server.as_deref(), ca: options.ca.as_deref() };
+    let join = source.join(way, &identity, output).await?;
     pins::is_of(&identity, &join.policy.authority).or_usage()?;
     let in_time = pins::is_in_time(&identity);
-    let transport = HttpTransport::new(&join.server).or_usage()?;
+    let transport = HttpTransport::of(&join).or_usage()?;
 
     let state = options.state.clone().unwrap_or_else(|| options.identity.with_file_name("state"));
     let (budget, task, server) = (join.policy.budget, join.task, join.server.clone());

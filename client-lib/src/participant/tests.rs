@@ -207,7 +207,7 @@ impl Fleet {
             let secret = IdentitySecretKey::from_bytes(&member.identity.to_bytes());
             let identity = Identity::new(secret, member.certificate.clone(), [number as u8; 32]).expect("its own key");
             let policy = member.policy.clone();
-            (identity, Join { server: String::new(), task: TASK, policy })
+            (identity, Join { server: String::new(), ca_file: None, task: TASK, policy })
         };
         let (noised, client) = (self.noised.clone(), identity.client());
         Participant::open(identity, join, &self.state(number), transport)

@@ -1,14 +1,16 @@
-//! HTTP to an aggregator. This build speaks no TLS.
+//! HTTP to an aggregator, with TLS where its address says so.
 //!
 //! Statements are signed and shares are sealed, so the network cannot alter a round or read an update; without TLS it
-//! sees who takes part. Until TLS is built in, run a TLS-terminating sidecar and give its loopback address.
+//! sees who takes part. The service itself speaks plain HTTP behind a proxy that ends TLS.
 
+use std::path::Path;
 use std::time::Duration;
 
 use reqwest::header::RETRY_AFTER;
 use reqwest::{RequestBuilder, Response, redirect};
 
-use super::{Reply, Traffic, Transport, TransportError, bound, target};
+use super::{Reply, Traffic, Transport, TransportError, bound, target, tls};
+use crate::config::Join;
 
 /// For an answer, beyond the time that was asked for.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -24,35 +26,62 @@ pub struct HttpTransport {
 }
 
 impl HttpTransport {
-    /// To the aggregator at `server`, such as `http://127.0.0.1:7400`; a path prefix is kept. Follows no redirects and
-    /// uses no proxy of the environment: bytes go where this address says.
+    /// To the aggregator at `server`, such as `https://sums.example` or `http://127.0.0.1:7400`; a path prefix is kept. Follows
+    /// no redirects and uses no proxy of the environment: bytes go where this address says. With TLS the system's roots are
+    /// believed.
     ///
     /// # Errors
-    /// [`TransportError::Address`], of an address that is not `http://`.
+    /// [`TransportError::Address`], of an address that is neither `http://` nor `https://`.
     pub fn new(server: &str) -> Result<Self, TransportError> {
-        if server.starts_with("https://") {
+        Self::believing(server, None)
+    }
+
+    /// As a join file says: with its `ca_file`, if it names one.
+    ///
+    /// # Errors
+    /// [`TransportError::Address`], of an address or a file that cannot be used.
+    pub fn of(join: &Join) -> Result<Self, TransportError> {
+        Self::believing(&join.server, join.ca_file.as_deref())
+    }
+
+    /// The same; with TLS the certificates in a PEM file are believed, and no others.
+    ///
+    /// # Errors
+    /// [`TransportError::Address`], of an address or a file that cannot be used.
+    pub fn believing(server: &str, ca_file: Option<&Path>) -> Result<Self, TransportError> {
+        let (scheme, host) = server.split_once("://").unwrap_or_default();
+        let host = host.trim_end_matches('/');
+        if !matches!(scheme, "http" | "https") || host.is_empty() || host.contains(['?', '#', '@']) {
             return Err(TransportError::Address(format!(
-                "an address with http:// was expected, \"{server}\" came; this build speaks no TLS: run a TLS-terminating \
-                 sidecar or proxy on the loopback interface and give its http:// address"
+                "an address like https://sums.example or http://127.0.0.1:7400 was expected, \"{server}\" came; correct `server`"
             )));
         }
-        let host = server.strip_prefix("http://").unwrap_or_default().trim_end_matches('/');
-        if host.is_empty() || host.contains(['?', '#', '@']) {
-            return Err(TransportError::Address(format!(
-                "an address like http://127.0.0.1:7400 was expected, \"{server}\" came; correct `server`"
-            )));
-        }
+        let config = match (scheme, ca_file) {
+            ("https", None) => tls::system()?,
+            ("https", Some(file)) => tls::roots_in(file)?,
+            (_, None) => tls::none(),
+            (_, Some(file)) => {
+                return Err(TransportError::Address(format!(
+                    "{} says whom to believe over TLS, but the address is \"{server}\"; write https://, or leave the file out",
+                    file.display()
+                )));
+            }
+        };
         let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(config)
             .redirect(redirect::Policy::none())
             .no_proxy()
             .connect_timeout(PATIENCE)
             .build()
             .map_err(|error| TransportError::Address(chain(&error)))?;
-        Ok(Self { client, server: format!("http://{host}"), traffic: Traffic::default() })
+        Ok(Self { client, server: format!("{scheme}://{host}"), traffic: Traffic::default() })
     }
 
     async fn exchange(&self, request: RequestBuilder, limit_bytes: usize) -> Result<Reply, TransportError> {
-        let broken = |error: reqwest::Error| TransportError::Unreachable(chain(&error));
+        let broken = |error: reqwest::Error| match tls::is_untrusted(&error) {
+            true => TransportError::Untrusted(chain(&error)),
+            false => TransportError::Unreachable(chain(&error)),
+        };
         let mut response = request.send().await.map_err(broken)?;
         let status = response.status().as_u16();
         let (limit_bytes, retry_after) = (bound(status, limit_bytes), retry_after(&response));
@@ -130,13 +159,16 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     #[test]
-    fn tls_is_refused_with_a_way_out() {
-        let refused = HttpTransport::new("https://aggregator.example").expect_err("no TLS");
-        assert!(refused.to_string().contains("sidecar"), "{refused}");
-        for wrong in ["", "aggregator", "ftp://a", "http://", "http://user@a"] {
+    fn an_address_says_whether_tls_is_spoken() {
+        for wrong in ["", "aggregator", "ftp://a", "http://", "https://", "http://user@a", "http://a?b"] {
             assert!(HttpTransport::new(wrong).is_err(), "{wrong}");
         }
         assert!(HttpTransport::new("http://127.0.0.1:7400/").is_ok());
+        let file = Path::new("ca.pem");
+        let refused = HttpTransport::believing("http://127.0.0.1:7400", Some(file)).expect_err("no TLS there");
+        assert!(refused.to_string().contains("write https://"), "{refused}");
+        let refused = HttpTransport::believing("https://a", Some(Path::new("/nowhere/ca.pem"))).expect_err("no file");
+        assert!(refused.to_string().contains("/nowhere/ca.pem"), "{refused}");
     }
 
     /// Answers one request and returns what it read.

@@ -19,6 +19,15 @@ use crate::output::{Output, utc};
 /// A signed header, and room for words in its place.
 const HEADER_BYTES_MAX: usize = 16 * 1024;
 
+/// How the service is reached, as the command line says; it wins over a file.
+#[derive(Clone, Copy)]
+pub struct Way<'a> {
+    /// Its address.
+    pub server: Option<&'a str>,
+    /// Certificates to believe.
+    pub ca: Option<&'a Path>,
+}
+
 /// Where the pinned keys come from.
 pub enum Source {
     /// A join file.
@@ -52,20 +61,20 @@ impl Source {
         }
     }
 
-    /// What is joined. `server` wins over the file's.
-    pub async fn join(self, server: Option<&str>, identity: &Identity, output: Output) -> Result<Join> {
+    /// What is joined.
+    pub async fn join(self, way: Way<'_>, identity: &Identity, output: Output) -> Result<Join> {
         match self {
             Self::File(file) => {
                 let mut join = Join::read(&file).or_usage()?;
-                if let Some(server) = server {
-                    join.server = server.to_string();
-                }
+                join.server = way.server.map_or(join.server, str::to_string);
+                join.ca_file = way.ca.map(Path::to_path_buf).or(join.ca_file);
                 Ok(join)
             }
             Self::FirstUse(task, file) => {
                 let server =
-                    server.ok_or_else(|| anyhow!("without a join file --server must say where the service is"));
-                let join = on_first_use(server.or_usage()?, task, identity, output).await?;
+                    way.server.ok_or_else(|| anyhow!("without a join file --server says where the service is"));
+                let mut join = on_first_use(server.or_usage()?, way.ca, task, identity, output).await?;
+                join.ca_file = way.ca.map(std::path::absolute).transpose()?;
                 join.write(&file).with_context(|| format!("cannot write {}", file.display()))?;
                 output.say(&format!(
                     "taken on trust: the aggregator's key {} came from {}; it is pinned in {} from now on. Compare it with the \
@@ -81,8 +90,14 @@ impl Source {
 }
 
 /// Pins what the first header names. The authority is not taken on trust: the identity's own certificate is by it.
-async fn on_first_use(server: &str, task: TaskId, identity: &Identity, output: Output) -> Result<Join> {
-    let transport = HttpTransport::new(server).or_usage()?;
+async fn on_first_use(
+    server: &str,
+    ca: Option<&Path>,
+    task: TaskId,
+    identity: &Identity,
+    output: Output,
+) -> Result<Join> {
+    let transport = HttpTransport::believing(server, ca).or_usage()?;
     let path = format!("/v1/tasks/{task}/header?after=0");
     output.say(&format!("waiting for a round of task {task} at {server}"));
     loop {
