@@ -101,6 +101,7 @@ class FileJournal(Journal):
         try:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
+            self.lock.close()
             raise Refused("another process uses this journal", "R-03") from None
         if os.path.exists(path):
             if os.stat(path).st_mode & 0o077:
@@ -108,9 +109,16 @@ class FileJournal(Journal):
             with open(path, encoding="ascii") as f:
                 text = f.read()
             complete = text[:text.rfind("\n") + 1]         # a torn last line was never acknowledged
-            self.records = [self._open(i, line) for i, line in enumerate(complete.splitlines())]
+            try:
+                self.records = [self._open(i, line) for i, line in enumerate(complete.splitlines())]
+            except Refused:
+                self.close()
+                raise
             if complete != text:
                 self._rewrite()
+
+    def close(self):
+        self.lock.close()
 
     def _seal(self, number, record):
         plain = json.dumps(record, sort_keys=True)
