@@ -153,7 +153,19 @@ impl RoundView {
         }
         let params = RosterParams::derive(roster.n(), &header.params)
             .map_err(|_| DecodeError::NotCanonical { field: "saved roster", expected: "a feasible size" })?;
-        Ok(Self::new(member.clone(), memory, header, roster, params, me, peers))
+        let wrong = |expected| DecodeError::NotCanonical { field: "saved round", expected };
+        if roster.leaf_of(member.client()) != Some(me) {
+            return Err(wrong("this client at its own leaf of the roster"));
+        }
+        let view = Self::new(member.clone(), memory, header, roster, params, me, peers);
+        view.has_its_peers().then_some(view).ok_or(wrong("every peer that this client verified, at its leaf"))
+    }
+
+    /// What [`RoundView::peer`] relies on.
+    fn has_its_peers(&self) -> bool {
+        let needed = self.neighbours.iter().chain(self.order.agreement_set()).chain([&self.me]);
+        let stands = |(leaf, peer): (&LeafIndex, &Member)| self.roster.leaf_of(peer.client) == Some(*leaf);
+        needed.into_iter().all(|leaf| self.peers.contains_key(leaf)) && self.peers.iter().all(stands)
     }
 }
 

@@ -1,12 +1,13 @@
 //! A whole round in memory, for tests of this and other packages: the real phases of both sides, and nothing between.
 //!
-//! Never part of what is shipped (feature `testing`). Randomness is the operating system's except where a test asks
-//! for a seed.
+//! Never part of what is shipped (feature `testing`). Randomness is the operating system's; a world made with a seed
+//! ([`World::seeded`]) is the same, byte for byte, each time.
 
 use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 use core::convert::Infallible;
+use core::sync::atomic::{AtomicU64, Ordering};
 
-use rand_core::{CryptoRng, UnwrapErr};
+use rand_core::{CryptoRng, TryCryptoRng, TryRng, UnwrapErr};
 
 use crate::client::*;
 use crate::ids::*;
@@ -15,7 +16,7 @@ use crate::messages::certificate::CertificateBody;
 use crate::messages::{Certificate, Header, RevocationList};
 use crate::params::{RoundParams, Windows};
 use crate::primitives::merkle::{self, TreeHead};
-use crate::primitives::prg::NoiseSeed;
+use crate::primitives::prg::{NoiseSeed, NoiseStream};
 use crate::primitives::seal::SavingKey;
 use crate::primitives::signature::{IdentitySecretKey, Statement};
 use crate::privacy::accountant::RoundingBounds;
@@ -27,6 +28,90 @@ use crate::update::{ModelUpdate, Noised, Privacy, prepare};
 pub fn os_rng() -> impl CryptoRng {
     UnwrapErr(getrandom::SysRng)
 }
+
+/// The same numbers each time: the keystream of a seed.
+pub struct SeededRng(NoiseStream);
+
+impl SeededRng {
+    /// Of this seed, the stream with this number.
+    pub fn new(seed: u64, stream: u64) -> Self {
+        let mut bytes = [0x5e; 32];
+        bytes[..8].copy_from_slice(&seed.to_le_bytes());
+        bytes[8..16].copy_from_slice(&stream.to_le_bytes());
+        Self(NoiseSeed::from_bytes(bytes).into_stream())
+    }
+}
+
+impl TryRng for SeededRng {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        Ok(self.0.next_u64() as u32)
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        Ok(self.0.next_u64())
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+        for eight in bytes.chunks_mut(8) {
+            eight.copy_from_slice(&self.0.next_u64().to_le_bytes()[..eight.len()]);
+        }
+        Ok(())
+    }
+}
+
+impl TryCryptoRng for SeededRng {}
+
+/// Where a world's randomness comes from: its seed, or the operating system.
+#[derive(Default, Debug)]
+pub struct Chance {
+    seed: Option<u64>,
+    drawn: AtomicU64,
+}
+
+impl Chance {
+    /// A stream of its own for each who asks.
+    fn rng(&self) -> TestRng {
+        match self.seed {
+            None => TestRng::System(UnwrapErr(getrandom::SysRng)),
+            Some(seed) => TestRng::Seeded(SeededRng::new(seed, self.drawn.fetch_add(1, Ordering::SeqCst))),
+        }
+    }
+}
+
+#[allow(clippy::large_enum_variant, reason = "lives for one call")]
+enum TestRng {
+    System(UnwrapErr<getrandom::SysRng>),
+    Seeded(SeededRng),
+}
+
+impl TryRng for TestRng {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        match self {
+            Self::System(rng) => rng.try_next_u32(),
+            Self::Seeded(rng) => rng.try_next_u32(),
+        }
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        match self {
+            Self::System(rng) => rng.try_next_u64(),
+            Self::Seeded(rng) => rng.try_next_u64(),
+        }
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+        match self {
+            Self::System(rng) => rng.try_fill_bytes(bytes),
+            Self::Seeded(rng) => rng.try_fill_bytes(bytes),
+        }
+    }
+}
+
+impl TryCryptoRng for TestRng {}
 
 /// Noon of some day.
 pub const NOON: Timestamp = Timestamp(1_790_000_000_000_000);
@@ -80,6 +165,8 @@ pub struct World {
     pub saving: SavingKey,
     /// The round.
     pub facts: RoundFacts,
+    /// Where its randomness comes from.
+    pub chance: Chance,
 }
 
 /// The task of every test.
@@ -100,13 +187,25 @@ impl World {
 
     /// The same with a policy that `change` altered.
     pub fn with_policy(params: RoundParams, change: impl Fn(&mut Policy)) -> Self {
-        let mut rng = os_rng();
+        Self::by(Chance::default(), params, change)
+    }
+
+    /// The same clients, keys, shares, masks and noise each time, as long as the same is asked of it in the same order.
+    pub fn seeded(params: RoundParams, seed: u64) -> Self {
+        Self::by(Chance { seed: Some(seed), drawn: AtomicU64::new(0) }, params, |_| {})
+    }
+
+    fn by(chance: Chance, params: RoundParams, change: impl Fn(&mut Policy)) -> Self {
+        let mut rng = chance.rng();
         let authority = IdentitySecretKey::generate(&mut rng);
         let aggregator = IdentitySecretKey::generate(&mut rng);
         let mut policy = Policy::new(aggregator.public(), authority.public());
         change(&mut policy);
         let members = (0..params.roster_max)
-            .map(|number| Arc::new(membership(number, params.roster_max, &authority, policy.clone())))
+            .map(|number| {
+                let identity = IdentitySecretKey::generate(&mut rng);
+                Arc::new(membership(number, params.roster_max, &authority, policy.clone(), identity))
+            })
             .collect();
         let header = Header {
             task: TASK,
@@ -122,7 +221,12 @@ impl World {
             params,
         };
         let facts = RoundFacts::new(header, RevocationList::none());
-        Self { authority, aggregator, members, saving: SavingKey::from_bytes([5; 32]), facts }
+        Self { authority, aggregator, members, saving: SavingKey::from_bytes([5; 32]), facts, chance }
+    }
+
+    /// Randomness for one step.
+    pub fn rng(&self) -> impl CryptoRng + use<> {
+        self.chance.rng()
     }
 
     /// Signs a statement as the aggregator does when it reads it back.
@@ -143,7 +247,7 @@ impl World {
     /// Persists to nowhere.
     #[allow(private_bounds, reason = "as `Turn::persist`")]
     pub fn turn<Next: saved::Saved, Sent: saved::Outgoing>(&self, turn: Turn<Next, Sent>) -> (Next, Vec<u8>) {
-        turn.persist(&self.saving, &mut os_rng(), |_| Ok::<_, Infallible>(())).expect("writes nothing")
+        turn.persist(&self.saving, &mut self.rng(), |_| Ok::<_, Infallible>(())).expect("writes nothing")
     }
 
     /// Persists, and forgets everything but what was written down: the sealed bytes. Beside them, what was sent.
@@ -154,7 +258,7 @@ impl World {
             disk.extend_from_slice(&sealed.0);
             Ok::<_, Infallible>(())
         };
-        let (_, sent) = turn.persist(&self.saving, &mut os_rng(), write).expect("memory does not fail");
+        let (_, sent) = turn.persist(&self.saving, &mut self.rng(), write).expect("memory does not fail");
         (disk, sent)
     }
 
@@ -164,10 +268,10 @@ impl World {
         let mut values = alloc::vec![0.0; params.vector_len as usize];
         values[at] = value;
         let sampler = SkellamSampler::new(share_variance).expect("in range");
-        let noise = sampler.noise(NoiseSeed::generate(&mut os_rng()), values.len());
+        let noise = sampler.noise(NoiseSeed::generate(&mut self.rng()), values.len());
         let privacy =
             Privacy { clip_norm: params.clip_norm, scale: params.scale, max_squared_norm: params.max_squared_norm };
-        prepare(ModelUpdate::new(values).expect("finite"), noise, &privacy, &mut os_rng()).expect("same length")
+        prepare(ModelUpdate::new(values).expect("finite"), noise, &privacy, &mut self.rng()).expect("same length")
     }
 }
 
@@ -176,8 +280,13 @@ pub fn now() -> Moment {
     Moment { wall: NOON.plus_ms(100), monotonic_ms: 100 }
 }
 
-fn membership(number: u32, group_size: u32, authority: &IdentitySecretKey, policy: Policy) -> Membership {
-    let identity = IdentitySecretKey::generate(&mut os_rng());
+fn membership(
+    number: u32,
+    group_size: u32,
+    authority: &IdentitySecretKey,
+    policy: Policy,
+    identity: IdentitySecretKey,
+) -> Membership {
     let body = CertificateBody {
         client: client_id(number),
         identity: identity.public(),
@@ -253,7 +362,7 @@ impl Aggregator {
         let mut received = Received::new(of(kind), earlier);
         received.sum = (kind == PhaseKind::Unmasking).then(|| self.sum.clone());
         let mut nonce = [0; 32];
-        rand_core::Rng::fill_bytes(&mut os_rng(), &mut nonce);
+        rand_core::Rng::fill_bytes(&mut world.rng(), &mut nonce);
         let (next, effects) = close(&world.facts, phase, received, nonce);
         for effect in &effects {
             if let Effect::Statement { kind, bytes, attachment } = effect {
@@ -333,7 +442,7 @@ impl Play {
             let turn = self
                 .world
                 .enrolled(number)
-                .advertise(TASK, &header, &HeaderEvidence::default(), now(), &mut os_rng())
+                .advertise(TASK, &header, &HeaderEvidence::default(), now(), &mut self.world.rng())
                 .expect("an honest header");
             let (phase, body) = self.world.turn(turn);
             let client = self.world.members[number].client();
@@ -347,10 +456,10 @@ impl Play {
     /// One client examines the roster and deals; nothing is delivered.
     pub fn deal(&self, phase: AwaitingRoster) -> (AwaitingMail, Vec<u8>) {
         let roster = self.aggregator.served(&self.world, StatementKind::Roster);
-        let evidence = phase.examine(&roster, now(), &mut os_rng()).expect("an honest roster");
+        let evidence = phase.examine(&roster, now(), &mut self.world.rng()).expect("an honest roster");
         let (phase, _) = self.world.turn(phase.pin(&evidence));
         let leaves = self.aggregator.leaves(evidence.wanted().clone());
-        self.world.turn(phase.share(evidence, &leaves, &mut os_rng()).expect("honest leaves"))
+        self.world.turn(phase.share(evidence, &leaves, &mut self.world.rng()).expect("honest leaves"))
     }
 
     /// These clients deal; mailboxes are fixed.

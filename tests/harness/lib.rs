@@ -2,6 +2,7 @@
 
 pub mod attacks;
 pub mod catalogue;
+pub mod fuzz;
 pub mod hostile;
 pub mod memory_store;
 pub mod postgres;
