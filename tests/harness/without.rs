@@ -81,12 +81,18 @@ impl WithoutRule {
         format!("R-{:02}", self.rule)
     }
 
-    /// Plays all of it.
-    pub fn run(&self) -> Seen {
+    /// The checks with which the model is played: with the decision, and without it.
+    pub fn checks(&self) -> [Checks; 2] {
         let mut with = Checks::all();
         (self.base)(&mut with);
         let mut without = with;
         (self.patch)(&mut without);
+        [with, without]
+    }
+
+    /// Plays all of it.
+    pub fn run(&self) -> Seen {
+        let [with, without] = self.checks();
         let mut alone = Checks::all();
         (self.patch)(&mut alone);
         Seen {
@@ -116,12 +122,18 @@ pub fn all() -> Vec<WithoutRule> {
 
 impl From<ServerMisbehaved> for Stop {
     fn from(error: ServerMisbehaved) -> Self {
-        Self { rule: error.rule().0, why: error.to_string() }
+        Self { rule: error.rule().0, why: without_number(&error.to_string()) }
     }
 }
 
 impl From<Rejection> for Stop {
     fn from(error: Rejection) -> Self {
-        Self { rule: error.rule().map_or(0, |rule| rule.0), why: error.to_string() }
+        Self { rule: error.rule().map_or(0, |rule| rule.0), why: without_number(&error.to_string()) }
     }
+}
+
+/// The words behind "R-17: ".
+fn without_number(text: &str) -> String {
+    let words = text.strip_prefix("R-").and_then(|rest| rest.split_once(": "));
+    words.map_or(text, |(_, words)| words).to_string()
 }

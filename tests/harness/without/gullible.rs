@@ -384,7 +384,7 @@ impl Client {
         for ((holder, pair), public) in self.view().neighbours.iter().zip(sealed).zip(signed) {
             let plain = [*pair.masking.as_bytes(), *pair.self_mask.as_bytes()].concat();
             let ends = self.mail_ends(self.view().me, *holder);
-            let Some(sealed) = (self.checks.r11.seal)(&ends, plain.as_slice().try_into().expect("64 bytes")) else {
+            let Some(sealed) = (self.checks.r11_seal)(&ends, plain.as_slice().try_into().expect("64 bytes")) else {
                 return stop(9, "an agreed secret of 32 zero bytes");
             };
             let (masking_point, self_mask_point) = (Point::of(&public.masking), Point::of(&public.self_mask));
@@ -432,12 +432,13 @@ impl Client {
                     && (self.checks.r37)(Side::Client, &item.signed, &peer.identity)
             });
             let Some(item) = genuine else {
-                reports.push(EdgeReport::Missing);
+                let altered = items.iter().find(|item| item.dealer == *dealer && item.edge.holder == view.me);
+                reports.push(altered.map_or(EdgeReport::Missing, |item| (self.checks.r16_mail)(&item.edge)));
                 continue;
             };
             roots.push(item.signed.root());
             let points = [item.edge.masking_point, item.edge.self_mask_point];
-            let opened = (self.checks.r11.open)(&self.mail_ends(*dealer, view.me), &item.edge.sealed);
+            let opened = (self.checks.r11_open)(&self.mail_ends(*dealer, view.me), &item.edge.sealed);
             reports.push(match opened.and_then(|plain| pair_of(&plain)) {
                 Some(pair) if (self.checks.r13)(&pair, &points) => {
                     held.insert(*dealer, pair);
@@ -515,6 +516,14 @@ impl Client {
             added.expect("one ring");
         }
         MaskedInput::sign(&y, &view.chain, core, self.id(), &self.member.identity).encode()
+    }
+
+    /// The aggregator says that there is no sum (§5.8, outcome 2).
+    pub fn came_to_nothing(&mut self) {
+        let key = (self.header().task.0, self.header().counter);
+        let mut ledger = std::mem::take(&mut self.ledger);
+        (self.checks.r26)(&mut ledger, key, &Charging::CameToNothing).expect("it asks for nothing");
+        self.ledger = ledger;
     }
 
     /// §5.6: accepts a list, or stops; a member of the agreement set signs it.

@@ -87,11 +87,25 @@ pub fn mask(play: &Play, phase: ReadyToMask, core: &[u8]) -> Result<(AwaitingSur
     Ok(play.world.turn(phase.mask(core, update)?))
 }
 
+/// One client judges the roster and the leaves that the aggregator fixed, and deals.
+pub fn deal(play: &Play, phase: AwaitingRoster) -> Result<(AwaitingMail, Vec<u8>), ServerMisbehaved> {
+    let roster = play.aggregator.served(&play.world, StatementKind::Roster);
+    let evidence = phase.examine(&roster, now(), &mut os_rng())?;
+    let (phase, _) = play.world.turn(phase.pin(&evidence));
+    let leaves = play.aggregator.leaves(evidence.wanted().clone());
+    Ok(play.world.turn(phase.share(evidence, &leaves, &mut os_rng())?))
+}
+
+/// Everybody deals and acknowledges.
+pub fn deal_all(play: &mut Play, clients: BTreeMap<ClientId, AwaitingRoster>) -> BTreeMap<ClientId, ReadyToMask> {
+    let clients = play.share(clients);
+    play.acknowledge(clients)
+}
+
 /// Clients up to where they wait for the core.
 pub fn acknowledged(play: &mut Play) -> BTreeMap<ClientId, ReadyToMask> {
     let clients = play.advertise();
-    let clients = play.share(clients);
-    play.acknowledge(clients)
+    deal_all(play, clients)
 }
 
 /// Clients that uploaded.

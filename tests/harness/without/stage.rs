@@ -11,17 +11,17 @@ use veilsum_crypto::math::ring::RingVector;
 use veilsum_crypto::math::shamir::ShareScalar;
 use veilsum_crypto::messages::key_advertisement::leaf_digest;
 use veilsum_crypto::messages::{
-    Acknowledgement, Bitmap, CoreSet, EdgeReport, MaskedInput, Roster, SealedShares, Survivors,
+    Acknowledgement, Bitmap, CoreSet, EdgeReport, MaskedInput, Roster, SealedShares, Survivors, answer,
 };
 use veilsum_crypto::params::{RosterParams, RoundParams};
 use veilsum_crypto::primitives::agreement::{Point, SelfMaskSecret};
 use veilsum_crypto::primitives::codec::Reader;
 use veilsum_crypto::primitives::context::CoreContext;
 use veilsum_crypto::primitives::labels;
-use veilsum_crypto::primitives::signature::{Signed, Statement};
+use veilsum_crypto::primitives::signature::Signed;
 use veilsum_crypto::testing::{TASK, World, now};
 
-use super::checks::{Checks, CoreFacts, Counted, Decided, Kind, PairEnds, Rebuilding, stop};
+use super::checks::{Checks, CoreFacts, Counted, Decided, Kind, PairEnds, Rebuilding, Side, stop};
 use super::gullible::{Client, Given, Leaf, View, point};
 
 /// Shares of one secret, by holder.
@@ -208,7 +208,18 @@ impl Stage {
         Ok(())
     }
 
-    /// §5.5 accept: an upload arrives.
+    /// §5.5 accept: whether the aggregator takes an upload for its sender's.
+    pub fn admit_upload(&mut self, from: LeafIndex, message: &[u8]) -> Decided {
+        let signed = Signed::read(&mut Reader::new(message), labels::UPLOAD).expect("an upload");
+        if !(self.checks.r37)(Side::Aggregator, &signed, &self.clients[from.index()].member.identity.public()) {
+            return stop(37, "the signature of an upload does not verify");
+        }
+        self.uploads.insert(from, message.to_vec());
+        self.add(from, message);
+        Ok(())
+    }
+
+    /// §5.5 accept: an upload is added.
     pub fn add(&mut self, from: LeafIndex, message: &[u8]) -> Counted {
         let client = self.clients[from.index()].id();
         let counted = (self.checks.r19)(&mut self.counted, client, leaf_digest(message));
@@ -267,12 +278,14 @@ impl Stage {
         who.iter().map(|leaf| self.clients[leaf.index()].unmask(&confirmations)).collect()
     }
 
-    /// §5.7 accept: of each client the first answer that counts as its own.
-    pub fn admit_answers(&self, arriving: &[Given]) -> Vec<Given> {
+    /// §5.7 accept: of each client the first answer that stands in its place and counts as its own.
+    pub fn admit_answers(&self, list: &Survivors, arriving: &[Given]) -> Vec<Given> {
         let mut admitted: BTreeMap<LeafIndex, Given> = BTreeMap::new();
         for answer in arriving {
-            let key = self.clients[answer.holder.index()].member.identity.public();
-            if (self.checks.r28)(&answer.signed, &key) {
+            let client = &self.clients[answer.holder.index()];
+            let place = answer::place(&self.world.facts.chain, list.root(), client.id());
+            let counts = (self.checks.r28)(&answer.signed, &client.member.identity.public());
+            if counts && (self.checks.r01)(answer.signed.statement(), &place) {
                 admitted.entry(answer.holder).or_insert_with(|| answer.clone());
             }
         }
@@ -280,12 +293,12 @@ impl Stage {
     }
 
     /// §5.7 close step 1: the secrets behind a list, and who lied.
-    pub fn rebuild(&self, list: &Bitmap, answers: &[Given]) -> (BTreeMap<LeafIndex, Scalar>, BTreeSet<LeafIndex>) {
+    pub fn rebuild(&self, list: &Survivors, answers: &[Given]) -> (BTreeMap<LeafIndex, Scalar>, BTreeSet<LeafIndex>) {
         let core = self.core.as_ref().expect("it is fixed").members();
-        let given = shares_of(&self.admit_answers(answers));
+        let given = shares_of(&self.admit_answers(list, answers));
         let (mut secrets, mut liars) = (BTreeMap::new(), BTreeSet::new());
         for owner in core.leaves() {
-            let kind = if list.has(owner) { Kind::SelfMask } else { Kind::Masking };
+            let kind = if list.members().has(owner) { Kind::SelfMask } else { Kind::Masking };
             let Some(dealt) = self.dealt.get(&owner) else { continue };
             let pick = |edge: &veilsum_crypto::messages::Edge| match kind {
                 Kind::SelfMask => edge.self_mask_point,
@@ -315,13 +328,17 @@ impl Stage {
     pub fn open_sum(&self, list: &Bitmap, secrets: &BTreeMap<LeafIndex, Scalar>) -> Option<RingVector> {
         let core = self.core.as_ref().expect("it is fixed");
         let mut sum = self.sum.clone();
+        for upload in self.uploads.iter().filter(|(from, _)| !list.has(**from)).map(|(_, upload)| upload) {
+            sum.sub_assign(&self.vector(upload)).expect("one ring"); // it came, and is not counted
+        }
         for owner in core.members().leaves() {
             let secret = *secrets.get(&owner)?;
             if list.has(owner) {
                 sum.sub_assign(&self.self_mask(owner, secret, core.root())).expect("one ring");
                 continue;
             }
-            for near in self.view().order.neighbours(owner).into_iter().filter(|near| list.has(*near)) {
+            let living = |near: &LeafIndex| list.has(*near) && core.members().has(*near);
+            for near in self.view().order.neighbours(owner).into_iter().filter(living) {
                 // With the sign with which the living one used it.
                 let mask = self.pair_mask(owner, secret, near, core.root());
                 let opened = if near < owner { sum.sub_assign(&mask) } else { sum.add_assign(&mask) };
@@ -400,6 +417,17 @@ impl Stage {
         self.clients[0].view()
     }
 
+    /// The leaves by ring position, of a sparse graph.
+    pub fn ring(&self) -> Vec<LeafIndex> {
+        let order = &self.view().order;
+        let half = self.view().params.degree as usize / 2;
+        let mut ring = vec![order.agreement_set()[0]];
+        while ring.len() < self.clients.len() {
+            ring.push(order.neighbours(ring[ring.len() - 1])[half]); // the next one after itself
+        }
+        ring
+    }
+
     /// Every leaf.
     pub fn all(&self) -> Vec<LeafIndex> {
         (0..self.clients.len() as u32).map(LeafIndex).collect()
@@ -449,9 +477,4 @@ pub fn shares_of(answers: &[Given]) -> BTreeMap<(LeafIndex, Kind), Shares> {
         }
     }
     by_owner
-}
-
-/// A statement, signed by the aggregator.
-pub fn signed(world: &World, statement: &Statement) -> Vec<u8> {
-    world.signed(statement.clone())
 }

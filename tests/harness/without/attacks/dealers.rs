@@ -7,13 +7,14 @@ use veilsum_crypto::client::Opened;
 use veilsum_crypto::ids::{ClientId, LeafIndex};
 use veilsum_crypto::math::shamir::ShareScalar;
 use veilsum_crypto::messages::acknowledgement::shares_digest;
+use veilsum_crypto::messages::opening::SharePair;
 use veilsum_crypto::messages::{Acknowledgement, Answer, EdgeReport, SealedShares};
 use veilsum_crypto::primitives::agreement::{ChannelPublicKey, ChannelSecretKey, MailEdge, Point};
 use veilsum_crypto::primitives::seal::MailKey;
 use veilsum_crypto::server::PhaseKind;
 use veilsum_crypto::testing::{Play, lose, now, small_params};
 
-use crate::without::checks::{Checks, Decided, Kind, MailEnds, Mailing, interpolate, interpolate_at, stop};
+use crate::without::checks::{Checks, Decided, Kind, MailEnds, decide, interpolate, interpolate_at, stop};
 use crate::without::gullible::random_pair;
 use crate::without::real::Mixed;
 use crate::without::stage::{Shares, Stage, shares_of};
@@ -21,7 +22,7 @@ use crate::without::{Played, WithoutRule, real};
 
 /// All of this file.
 pub fn all() -> Vec<WithoutRule> {
-    vec![one_key_both_ways(), index_zero(), unchecked_shares(), forced_openings(), off_the_polynomial()]
+    vec![one_key_both_ways(), index_zero(), unchecked_shares(), forced_openings(), damaged_mail(), off_the_polynomial()]
 }
 
 const TARGET: LeafIndex = LeafIndex(0);
@@ -35,7 +36,10 @@ fn one_key_both_ways() -> WithoutRule {
     WithoutRule {
         with: "each direction has its key: the exclusive or of two ciphertexts says nothing",
         without: "the aggregator alone computes t shares of b of a client it lists as dropped: its input is opened",
-        patch: |checks| checks.r11 = UNDIRECTED,
+        patch: |checks| {
+            checks.r11_seal = |ends, plaintext| Some(undirected_key(ends)?.seal(plaintext, &ends.aad()));
+            checks.r11_open = |ends, sealed| undirected_key(ends)?.open(sealed, &ends.aad()).map(|plain| *plain);
+        },
         real: || {
             let mut play = Play::new(small_params(12, 8));
             let mut clients = real::acknowledged(&mut play);
@@ -78,7 +82,7 @@ fn one_key_both_ways() -> WithoutRule {
             let list = stage.list_of(stage.all_but(&[TARGET]));
             let others: Vec<_> = list.members().leaves().collect();
             let answers = stage.answers(&list, &others)?;
-            let (secrets, _) = stage.rebuild(list.members(), &answers);
+            let (secrets, _) = stage.rebuild(&list, &answers);
             let given = shares_of(&answers).into_iter().filter(|((_, kind), _)| *kind == Kind::SelfMask);
             let b_of = given.map(|((owner, _), shares)| (owner, shares)).collect();
             let threshold = stage.params().threshold as usize;
@@ -114,12 +118,7 @@ fn by_exclusive_or(
     dealt.keys().filter(|holder| **holder != target).filter_map(|holder| read(*holder)).collect()
 }
 
-/// A patched copy of R-11: the ends of an edge in the order of their ids, whoever deals.
-const UNDIRECTED: Mailing = Mailing {
-    seal: |ends, plaintext| Some(undirected_key(ends)?.seal(plaintext, &ends.aad())),
-    open: |ends, sealed| undirected_key(ends)?.open(sealed, &ends.aad()).map(|plain| *plain),
-};
-
+/// A patched copy of R-11's key: the ends of an edge in the order of their ids, whoever deals.
 fn undirected_key(ends: &MailEnds) -> Option<MailKey> {
     let (low, high) =
         if ends.dealer.0 < ends.holder.0 { (ends.dealer, ends.holder) } else { (ends.holder, ends.dealer) };
@@ -149,7 +148,7 @@ fn index_zero() -> WithoutRule {
             mixed.acknowledge(clients);
             let liar = mixed.liars.values().next().expect("one");
             assert_eq!(liar.view().me, LeafIndex(0));
-            let is_secret = |(owner, pair): (&LeafIndex, &veilsum_crypto::messages::opening::SharePair)| {
+            let is_secret = |(owner, pair): (&LeafIndex, &SharePair)| {
                 let member = real::assembly(&mixed.play).member(*owner);
                 Point::of(&pair.masking) == member.masking.0 || Point::of(&pair.self_mask) == member.self_mask.0
             };
@@ -319,13 +318,84 @@ fn force_openings(checks: Checks, n: u32) -> Played {
     let core = stage.core_of(stage.all_but(&[]));
     stage.mask_one(TARGET, &core, &[])?;
     let pairs: Vec<_> = opening.edges().iter().take(view.params.threshold as usize).collect();
-    let rebuild = |kind: fn(&veilsum_crypto::messages::opening::SharePair) -> Scalar| {
+    let rebuild = |kind: fn(&SharePair) -> Scalar| {
         let shares: Vec<_> = pairs.iter().map(|(holder, pair)| (**holder, kind(pair))).collect();
         interpolate(&shares, checks.r12)
     };
     let (s, b) = (rebuild(|pair| *pair.masking.scalar()), rebuild(|pair| *pair.self_mask.scalar()));
     let recovered = stage.open_input(TARGET, b, s, &view.neighbours, core.root());
     stage.is_the_input(TARGET, &recovered, 16)
+}
+
+/// The aggregator damages the paths of what the target sent to t - c of its neighbours. They complain, honestly, under their own
+/// signatures, and each names the genuine edge: the target opens to them all. With the share of one corrupt neighbour the
+/// aggregator has t of both kinds.
+fn damaged_mail() -> WithoutRule {
+    WithoutRule {
+        with: "mail that its dealer did not sign as it came is reported missing: nobody complains, nothing is opened",
+        without: "t - c honest neighbours complain about altered mail: with one liar's share the input is opened",
+        patch: |checks| {
+            checks.r16_mail = |edge| EdgeReport::Complaint { edge: edge.hash() };
+            checks.r16 = |dealer, complaints| Ok(decide::complained(dealer, complaints)); // however many
+        },
+        real: || {
+            let mut play = Play::new(small_params(12, 8));
+            let clients = play.advertise();
+            let clients = play.share(clients);
+            let target = *clients.keys().next().expect("twelve");
+            let dealer = real::leaf(&play, target).0.to_le_bytes();
+            for mailbox in play.aggregator.mail.values_mut() {
+                mailbox.iter_mut().filter(|item| item[..4] == dealer).for_each(|item| damage(item));
+            }
+            for (holder, phase) in clients {
+                let mail = play.aggregator.mail[&holder].clone();
+                let (_, body) = play.world.turn(phase.acknowledge(&mail)?);
+                let reported = Acknowledgement::decode(&body, 8).expect("as sent");
+                if reported.complaints() > 0 {
+                    return Ok("a holder complained".into());
+                }
+            }
+            stop(16, "altered mail is reported missing; nobody complains")
+        },
+        model: |checks| {
+            let mut stage = Stage::new(small_params(12, 8), checks);
+            stage.advertise()?;
+            stage.examine()?;
+            stage.deal()?;
+            let near = stage.view().order.neighbours(TARGET);
+            let (liar, honest) = near.split_first().expect("k is 8");
+            let (threshold, corrupt) = (stage.params().threshold as usize, stage.params().corrupt as usize);
+            let damaged = &honest[..threshold - corrupt];
+            let mut acknowledgements = Vec::new();
+            for holder in stage.all() {
+                let mut mail = stage.mail_without(holder, &[]);
+                if damaged.contains(&holder) {
+                    mail.iter_mut().filter(|item| item[..4] == TARGET.0.to_le_bytes()).for_each(|item| damage(item));
+                }
+                acknowledgements.push(stage.acknowledge_one(holder, &mail)?.encode());
+            }
+            let Some(opening) = stage.clients[TARGET.index()].open(&acknowledgements)? else {
+                return stop(16, "nobody complains, the target opens nothing");
+            };
+            stage.mask(stage.all_but(&[]), &stage.all())?;
+            let mut pairs = opening.edges().clone();
+            pairs.insert(*liar, stage.clients[liar.index()].held[&TARGET].clone());
+            let rebuild = |kind: fn(&SharePair) -> Scalar| {
+                let shares: Vec<_> = pairs.iter().map(|(holder, pair)| (*holder, kind(pair))).collect();
+                interpolate(&shares, checks.r12)
+            };
+            let (s, b) = (rebuild(|pair| *pair.masking.scalar()), rebuild(|pair| *pair.self_mask.scalar()));
+            let core = stage.core.as_ref().expect("it is fixed").root();
+            let recovered = stage.open_input(TARGET, b, s, &near, core);
+            stage.is_the_input(TARGET, &recovered, 16)
+        },
+        ..WithoutRule::new(16, "the damaged mail")
+    }
+}
+
+/// The path at the end of a mail item leads elsewhere; the edge is whole.
+fn damage(item: &mut [u8]) {
+    *item.last_mut().expect("a path") ^= 1;
 }
 
 /// One corrupt client deals random shares: each matches its signed point, and all of them lie on no polynomial of degree t - 1.
@@ -357,7 +427,7 @@ fn off_the_polynomial() -> WithoutRule {
             stage.mask(stage.fix_core(), &stage.all())?;
             let list = stage.list_of(stage.all_but(&[]));
             let answers = stage.answers(&list, &stage.all())?;
-            let (secrets, named) = stage.rebuild(list.members(), &answers);
+            let (secrets, named) = stage.rebuild(&list, &answers);
             let shares = shares_of(&answers).remove(&(LIAR, Kind::SelfMask)).expect("they were given");
             if secrets.contains_key(&LIAR) || !named.is_empty() || some_subset_rebuilds(&stage, &shares) {
                 return stop(38, "the sum was opened, or somebody was named");
@@ -388,6 +458,6 @@ pub fn open_all(
 ) -> Decided<(std::collections::BTreeSet<LeafIndex>, Option<veilsum_crypto::math::ring::RingVector>)> {
     let list = stage.list_of(stage.all_but(&[]));
     let answers = stage.answers(&list, &stage.all())?;
-    let (secrets, named) = stage.rebuild(list.members(), &answers);
+    let (secrets, named) = stage.rebuild(&list, &answers);
     Ok((named, stage.open_sum(list.members(), &secrets)))
 }

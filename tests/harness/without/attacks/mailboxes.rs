@@ -291,7 +291,7 @@ fn open_target_under(stage: &mut Stage, masked_with: &[LeafIndex], core: Digest,
     let list = stage.list_of(stage.all_but(&[]));
     let others: Vec<_> = stage.all().into_iter().filter(|leaf| *leaf != TARGET).collect();
     let answers = stage.answers(&list, &others)?;
-    let (secrets, _) = stage.rebuild(list.members(), &answers);
+    let (secrets, _) = stage.rebuild(&list, &answers);
     let Some(b) = secrets.get(&TARGET) else { return stop(rule, "b of the target was not given") };
     let recovered = stage.open_input(TARGET, *b, curve25519_dalek::Scalar::ZERO, masked_with, core);
     stage.is_the_input(TARGET, &recovered, rule)
@@ -302,7 +302,7 @@ fn sum_of_three(stage: &mut Stage, three: &[LeafIndex; 3], rule: u8) -> Played {
     let list = stage.list_of(stage.all_but(&[]));
     let others: Vec<_> = stage.all().into_iter().filter(|leaf| !three.contains(leaf)).collect();
     let answers = stage.answers(&list, &others)?;
-    let (secrets, _) = stage.rebuild(list.members(), &answers);
+    let (secrets, _) = stage.rebuild(&list, &answers);
     let mut sum = stage.plain_sum([]);
     for leaf in three {
         let Some(b) = secrets.get(leaf) else { return stop(rule, "a secret of the three was not given") };
