@@ -145,7 +145,7 @@ fn target(path: &str, wait: Duration) -> String {
 
 /// Checks a reply's length against the bound for its status.
 fn bound(status: u16, limit_bytes: usize) -> usize {
-    if status == 200 { limit_bytes } else { PROBLEM_BYTES_MAX }
+    if matches!(status, 200 | 201) { limit_bytes } else { PROBLEM_BYTES_MAX }
 }
 
 #[cfg(test)]

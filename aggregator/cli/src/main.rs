@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
+mod admin;
 mod authority;
 mod demo;
 mod exit;
@@ -11,7 +12,11 @@ mod join;
 mod keyfile;
 mod keys;
 mod output;
+mod revocations;
+mod round;
 mod serve;
+mod status;
+mod task;
 
 use exit::Code;
 use output::Output;
@@ -36,6 +41,8 @@ Examples:
   veilsum authority init --dir authority             make an enrolment authority
   veilsum authority enrol --dir authority --out alice.toml
   veilsum serve --config veilsum.toml                run the aggregator
+  veilsum task create task.toml --check              what a task asks of its clients
+  veilsum status --watch                             what the service is doing
   veilsum join --identity alice.toml --join join.toml --vector update.npy
 docs/quickstart.md walks through all of it.";
 
@@ -57,6 +64,14 @@ enum Command {
     Keys(keys::Options),
     /// Take part in one round with an update from a file, and print every check that was made.
     Join(Box<join::Options>),
+    /// Tasks of a running service, and what a task file asks of clients.
+    Task(task::Options),
+    /// Rounds of a running service, and their exports.
+    Round(round::Options),
+    /// A running service at a glance.
+    Status(status::Options),
+    /// The authority's list of ended certificates, at a running service.
+    Revocations(revocations::Options),
     /// Print a completion script for a shell.
     #[command(after_help = "Example:\n  veilsum completions bash > /etc/bash_completion.d/veilsum")]
     Completions {
@@ -94,6 +109,10 @@ async fn run(cli: Cli) -> anyhow::Result<Option<Code>> {
         Command::Authority(options) => authority::run(options, output)?,
         Command::Keys(options) => keys::run(options, output)?,
         Command::Join(options) => return join::run(*options, output).await,
+        Command::Task(options) => task::run(options, output).await?,
+        Command::Round(options) => round::run(options, output).await?,
+        Command::Status(options) => status::run(options, output).await?,
+        Command::Revocations(options) => revocations::run(options, output).await?,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "veilsum", &mut std::io::stdout());
         }

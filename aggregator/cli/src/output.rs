@@ -52,6 +52,31 @@ pub fn utc(us: u64) -> String {
     format!("{year:04}-{month:02}-{day_of_month:02} {hour:02}:{minute:02}:{second:02} UTC")
 }
 
+/// Columns as wide as their widest cell; numbers to the right.
+pub fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
+        cells.chain([heading[column].chars().count()]).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..heading.len()).map(width).collect();
+    let is_number = |column: usize| {
+        let mut cells = rows.iter().filter_map(|row| row.get(column)).filter(|cell| *cell != "-").peekable();
+        cells.peek().is_some()
+            && cells.all(|cell| cell.starts_with(|first: char| first.is_ascii_digit() && cell.len() < 15))
+    };
+    let right: Vec<bool> = (0..heading.len()).map(is_number).collect();
+    let line = |cells: Vec<&str>| {
+        let padded = cells.iter().enumerate().map(|(column, cell)| {
+            let width = widths[column];
+            if right[column] { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+        });
+        padded.collect::<Vec<_>>().join("  ").trim_end().to_string()
+    };
+    let mut lines = vec![line(heading.to_vec())];
+    lines.extend(rows.iter().map(|row| line(row.iter().map(String::as_str).collect())));
+    lines.join("\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,5 +87,11 @@ mod tests {
         assert_eq!(utc(951_782_400_000_000), "2000-02-29 00:00:00 UTC");
         assert_eq!(utc(1_767_225_599_000_000), "2025-12-31 23:59:59 UTC");
         assert_eq!(utc(4_107_542_400_000_000), "2100-03-01 00:00:00 UTC");
+    }
+
+    #[test]
+    fn columns_stand_under_their_headings() {
+        let rows = vec![vec!["a".to_string(), "7".to_string()], vec!["long".to_string(), "-".to_string()]];
+        assert_eq!(table(&["name", "count"], &rows), "name  count\na         7\nlong      -");
     }
 }

@@ -1,5 +1,6 @@
 //! `veilsum serve` and `veilsum migrate`.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -94,7 +95,7 @@ pub async fn serve(options: ServeOptions, output: Output) -> Result<()> {
     };
     for (file, model) in tasks {
         let task = service.rounds.create_task(&file, &model).await?;
-        let join = write_join(&config, &file, task, aggregator)?.display().to_string();
+        let join = write_join(&config, service.address, &file, task, aggregator)?.display().to_string();
         serving.tasks.push(ServedTask { task: task.to_string(), name: file.name, join });
     }
     output.give(&serving, Serving::in_words)?;
@@ -170,11 +171,16 @@ fn tasks(config: &Config) -> Result<Vec<(TaskFile, Vec<u8>)>> {
 
 /// The public file that clients are given: where the service is, the task, and the keys to pin. Written once; what an operator
 /// changes in it (the address behind a proxy, the policy) stays.
-fn write_join(config: &Config, file: &TaskFile, task: TaskId, aggregator: IdentityPublicKey) -> Result<PathBuf> {
+fn write_join(
+    config: &Config,
+    address: SocketAddr,
+    file: &TaskFile,
+    task: TaskId,
+    aggregator: IdentityPublicKey,
+) -> Result<PathBuf> {
     let path = config.data_dir.join(format!("join-{task}.toml"));
     if !path.exists() {
-        let mut join =
-            Join::new(&format!("http://{}", config.listen), task, aggregator, authority_key(&config.authority_key)?);
+        let mut join = Join::new(&format!("http://{address}"), task, aggregator, authority_key(&config.authority_key)?);
         join.policy.noise_multiplier_min = join.policy.noise_multiplier_min.min(file.noise_multiplier);
         join.write(&path).with_context(|| format!("cannot write {}", path.display()))?;
     }

@@ -80,6 +80,26 @@ pub struct TaskOverview {
     pub warnings: Vec<String>,
 }
 
+impl TaskOverview {
+    /// Of a task that is nowhere yet, with its first model or zeros: what creating it would answer.
+    ///
+    /// # Errors
+    /// [`LearnError`](learn::LearnError) of a model that does not fit.
+    pub fn planned(task: &Task, model: Option<&[u8]>) -> Result<Self, learn::LearnError> {
+        let len = task.file.model_len;
+        let digest = match model {
+            None => Sha256::digest(learn::to_bytes(&vec![0.0; len as usize])),
+            Some(bytes) => {
+                learn::from_bytes(bytes, len)?;
+                Sha256::digest(bytes)
+            }
+        };
+        let file = toml::to_string(&task.file).expect("a task file is written as it is read");
+        let row = TaskRow { task: task.id, file, model: Digest(digest.into()), counter: 0, open: false };
+        Ok(Self { created: false, ..describe(task, &row, None) })
+    }
+}
+
 /// What a task's rounds have in common.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 #[allow(missing_docs, reason = "docs/admin.md says what each is")]

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use reqwest::header::RETRY_AFTER;
-use reqwest::{RequestBuilder, Response, redirect};
+use reqwest::{Method, RequestBuilder, Response, redirect};
 
 use super::{Reply, Traffic, Transport, TransportError, bound, target, tls};
 use crate::config::Join;
@@ -75,6 +75,28 @@ impl HttpTransport {
             .build()
             .map_err(|error| TransportError::Address(chain(&error)))?;
         Ok(Self { client, server: format!("{scheme}://{host}"), traffic: Traffic::default() })
+    }
+
+    /// Any other request to the same service, for an operator's tools: sent once, not repeated.
+    ///
+    /// # Errors
+    /// [`TransportError`]; also of a reply of status 200 with more than `limit_bytes`.
+    pub async fn request(
+        &self,
+        method: &str,
+        path: &str,
+        fields: &[(&str, &str)],
+        body: Vec<u8>,
+        limit_bytes: usize,
+    ) -> Result<Reply, TransportError> {
+        let method = Method::from_bytes(method.as_bytes())
+            .map_err(|_| TransportError::Address(format!("\"{method}\" is no method of HTTP")))?;
+        let time = PATIENCE + time_to_carry(body.len() + limit_bytes);
+        let mut request = self.client.request(method, format!("{}{path}", self.server)).body(body);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        within(time, self.exchange(request, limit_bytes)).await
     }
 
     async fn exchange(&self, request: RequestBuilder, limit_bytes: usize) -> Result<Reply, TransportError> {
