@@ -24,8 +24,11 @@ mod admission;
 pub mod learn;
 mod log_tree;
 pub mod overview;
+mod pulse;
 mod revocations;
 mod watch;
+
+use pulse::Pulse;
 
 pub use watch::{charge_bytes, charge_from_bytes, epsilon_spent, run};
 
@@ -185,7 +188,7 @@ pub struct Rounds<S> {
     /// Wakes the watch loop: something was admitted.
     nudge: Notify,
     /// Wakes long polls: something was committed.
-    commits: signal::Sender<u64>,
+    commits: Pulse,
     draining: signal::Sender<bool>,
 }
 
@@ -218,7 +221,7 @@ impl<S: Store> Rounds<S> {
             lists: Mutex::default(),
             queues: admission::Queues::default(),
             nudge: Notify::new(),
-            commits: signal::Sender::new(0),
+            commits: Pulse::default(),
             draining: signal::Sender::new(false),
         })
     }
@@ -386,7 +389,7 @@ impl<S: Store> Rounds<S> {
     }
 
     /// A round at its newest commit.
-    async fn reload(&self, round: RoundId) -> Result<Arc<View>, RoundError> {
+    pub(crate) async fn reload(&self, round: RoundId) -> Result<Arc<View>, RoundError> {
         let loaded = self.store.load(round).await?.ok_or(RoundError::Unknown("round"))?;
         let cached = self.views.lock().expect("no panic holds this lock").get(&round).cloned();
         if let Some(view) = cached.filter(|view| view.version == loaded.version) {
@@ -422,18 +425,18 @@ impl<S: Store> Rounds<S> {
         wait: Duration,
         ready: impl Fn(&View) -> Option<T>,
     ) -> Result<Option<T>, RoundError> {
-        let mut commits = self.commits.subscribe();
         let mut draining = self.draining.subscribe();
         let end = tokio::time::Instant::now() + wait;
         loop {
-            commits.mark_unchanged();
+            let next = self.commits.next();
             if let Some(found) = ready(&*self.view(round).await?) {
                 return Ok(Some(found));
             }
             tokio::select! {
-                () = tokio::time::sleep_until(end) => return Ok(None),
+                biased; // what came just in time is served
+                () = next => {}
                 _ = draining.wait_for(|draining| *draining) => return Ok(None),
-                _ = commits.changed() => {}
+                () = tokio::time::sleep_until(end) => return Ok(None),
             }
         }
     }
@@ -446,25 +449,25 @@ impl<S: Store> Rounds<S> {
                 return Err(RoundError::Unknown("task"));
             }
         }
-        let mut commits = self.commits.subscribe();
         let mut draining = self.draining.subscribe();
         let end = tokio::time::Instant::now() + wait;
         loop {
-            commits.mark_unchanged();
+            let next = self.commits.next();
             if let Some(header) = self.newest(task, after).await? {
                 return Ok(Some(header.to_vec()));
             }
             tokio::select! {
-                () = tokio::time::sleep_until(end) => return Ok(None),
+                biased; // what came just in time is served
+                () = next => {}
                 _ = draining.wait_for(|draining| *draining) => return Ok(None),
-                _ = commits.changed() => {}
+                () = tokio::time::sleep_until(end) => return Ok(None),
             }
         }
     }
 
     /// The newest signed header of a task, if its counter is above `after`: one query a commit, however many wait for it.
     async fn newest(&self, task: TaskId, after: u64) -> Result<Option<Arc<Vec<u8>>>, RoundError> {
-        let generation = *self.commits.borrow();
+        let generation = self.commits.beats();
         let cached = self.newest.lock().expect("no panic holds this lock").get(&task).cloned();
         let newest = match cached.filter(|newest| newest.generation == generation) {
             Some(newest) => newest,

@@ -30,8 +30,9 @@ pub async fn run<S: Store>(rounds: Arc<Rounds<S>>) {
             tokio::time::sleep(TICK * 10).await;
         }
         tokio::select! {
-            () = tokio::time::sleep(TICK) => {}
+            biased; // one order of events for one order of causes
             () = rounds.nudge.notified() => {}
+            () = tokio::time::sleep(TICK) => {}
         }
     }
 }
@@ -43,7 +44,7 @@ impl<S: Store> Rounds<S> {
         if now != *known {
             // Another replica may have committed, or ended a round: who waits looks again.
             self.raise_floors(known, &now);
-            self.commits.send_modify(|count| *count += 1);
+            self.commits.beat();
             *known = now;
         }
         for stand in &standing {
@@ -138,7 +139,7 @@ impl<S: Store> Rounds<S> {
             tracing::info!(round = %view.round, phase = ?kind, admitted = count, next = ?next.kind(), "phase closed");
         }
         self.raise_floor(view.round, Version(view.version.0 + 1)); // won or lost, somebody has committed
-        self.commits.send_modify(|count| *count += 1);
+        self.commits.beat();
         self.nudge.notify_one();
         Ok(())
     }
@@ -209,7 +210,7 @@ impl<S: Store> Rounds<S> {
         if self.store.open_round(&new).await? == Committed::Yes {
             tracing::info!(round = %new.round, task = %row.task, counter = new.counter, "round opened");
         }
-        self.commits.send_modify(|count| *count += 1);
+        self.commits.beat();
         Ok(())
     }
 
