@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 mod admin;
+mod audit;
 mod authority;
 mod demo;
 mod exit;
@@ -44,6 +45,7 @@ Examples:
   veilsum task create task.toml --check              what a task asks of its clients
   veilsum status --watch                             what the service is doing
   veilsum join --identity alice.toml --join join.toml --vector update.npy
+  veilsum audit tables tests/reference/privacy       check this build against figures from other tools
 docs/quickstart.md walks through all of it.";
 
 #[derive(Subcommand)]
@@ -72,6 +74,8 @@ enum Command {
     Status(status::Options),
     /// The authority's list of ended certificates, at a running service.
     Revocations(revocations::Options),
+    /// Check what this program computes.
+    Audit(audit::Options),
     /// Print a completion script for a shell.
     #[command(after_help = "Example:\n  veilsum completions bash > /etc/bash_completion.d/veilsum")]
     Completions {
@@ -113,6 +117,7 @@ async fn run(cli: Cli) -> anyhow::Result<Option<Code>> {
         Command::Round(options) => round::run(options, output).await?,
         Command::Status(options) => status::run(options, output).await?,
         Command::Revocations(options) => revocations::run(options, output).await?,
+        Command::Audit(options) => return audit::run(options, output),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "veilsum", &mut std::io::stdout());
         }

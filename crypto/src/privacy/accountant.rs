@@ -128,6 +128,18 @@ pub fn skellam_curve(round: IntegerRound) -> RdpCurve {
     RdpCurve::skellam(&default_orders(), &round).expect("integers give numbers from 0")
 }
 
+/// ln delta at `epsilon` from one Renyi divergence of a real order above 1, rounded up (Canonne, Kamath and Steinke 2020):
+///
+/// ```text
+/// delta = exp((alpha - 1) (r - eps + ln(1 - 1/alpha)))/alpha
+/// ```
+pub fn ln_delta_at(order: f64, divergence: f64, epsilon: f64) -> f64 {
+    let above_one = order - 1.0;
+    let terms = [above_one * divergence, -above_one * epsilon, -above_one * libm::log1p(1.0 / above_one), -log(order)];
+    let size: f64 = terms.iter().map(|term| term.abs()).sum();
+    (terms.iter().sum::<f64>() + 4.0 * f64::EPSILON * size).min(0.0)
+}
+
 /// Why two curves do not go together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum CurveError {
@@ -253,6 +265,13 @@ impl RdpCurve {
         }
         best.epsilon = best.epsilon.max(0.0);
         best
+    }
+
+    /// delta at `epsilon`, the smallest over the orders, rounded up.
+    pub fn delta(&self, epsilon: f64) -> f64 {
+        let at = |(&order, &divergence)| ln_delta_at(f64::from(order), divergence, epsilon);
+        let ln_delta = self.orders.iter().zip(&self.divergences).map(at).fold(0.0, f64::min);
+        libm::exp(ln_delta).next_up().min(1.0)
     }
 }
 

@@ -60,7 +60,7 @@ pub enum BudgetError {
     Encoding,
 }
 
-/// Everything reserved and spent about one client or one task, at the [`default_orders`].
+/// Everything reserved and spent about one client or one task, at the [`default_orders`] unless made [`Ledger::over`] others.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ledger {
     spent: RdpCurve,
@@ -80,6 +80,15 @@ impl Default for Ledger {
 }
 
 impl Ledger {
+    /// Nothing reserved, nothing spent, at other orders: for checks against figures that were made with those. Its bytes are
+    /// not read back.
+    ///
+    /// # Errors
+    /// [`CurveError::Orders`] unless the orders rise from 2 or more.
+    pub fn over(orders: &[u32]) -> Result<Self, CurveError> {
+        Ok(Self { spent: RdpCurve::zero(orders)?, ..Self::default() })
+    }
+
     /// Epsilon of everything spent.
     pub fn epsilon_spent(&self, delta: f64) -> f64 {
         self.spent.epsilon(delta).epsilon

@@ -1,0 +1,30 @@
+//! `veilsum audit`: checks of this program by somebody who does not take its word for it.
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+
+use crate::exit::Code;
+use crate::output::Output;
+
+mod tables;
+
+/// Options of `audit`.
+#[derive(Args)]
+pub struct Options {
+    #[command(subcommand)]
+    audit: Audit,
+}
+
+#[derive(Subcommand)]
+enum Audit {
+    /// Check this build's privacy and graph computations against tables from independent tools, row by row.
+    #[command(after_help = tables::EXAMPLES)]
+    Tables(tables::Options),
+}
+
+/// Runs one audit. The code says what was found; an error, that it could not be carried out.
+pub fn run(options: Options, output: Output) -> Result<Option<Code>> {
+    match options.audit {
+        Audit::Tables(options) => tables::run(&options, output),
+    }
+}
