@@ -350,8 +350,15 @@ def take_part(o, say):
             raise (NoSum if over else Refused)(str(problem)) from None
         except Refused as error:
             # a refusal after the header slot has written the abort slot; before it, a newer header may be judged
-            report |= {"outcome": "refused", "why": error.why, "rule": error.rule, "evidence": len(evidence)}
+            if error.left_out and round_.steps == ["advertise"] and not o.once:
+                say(f"{error.why}: waiting for the next round")
+                after = p.header.counter
+                continue
+            report |= {"outcome": "left out" if error.left_out else "refused", "why": error.why, "rule": error.rule,
+                       "evidence": len(evidence)}
             done.append(report | about(p, round_))
+            if error.left_out:
+                raise NoSum(error.why) from None
             raise
         except (Fault, NoSum, Usage) as error:
             p.abandon(str(error))

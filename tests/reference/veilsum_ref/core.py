@@ -2,7 +2,7 @@
 
 from . import statement
 from .encoding import Reader, bitmap_of, members_of, u32
-from .errors import NotCanonical, Refused
+from .errors import LeftOut, NotCanonical, Refused
 from .statement import Statement
 
 LABEL = "veilsum/1/core"
@@ -43,7 +43,7 @@ def check(members, round_, me):
     """R-17, as a client checks it before it masks."""
     inside = set(members)
     if me not in inside:
-        raise Refused("not in the core", "R-17")
+        raise LeftOut("not in the core", "R-17")
     if sum(j in inside for j in round_.graph.neighbours(me)) < round_.t:
         raise Refused("fewer than t neighbours in the core", "R-17")
     if len(members) < round_.fewest:

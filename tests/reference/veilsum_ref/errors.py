@@ -13,8 +13,17 @@ class Refused(Exception):
         self.status = status
         self.proves = proves            # the message alone is evidence against its signer (protocol 4.1)
 
+    @property
+    def left_out(self):
+        """The round goes on without this client: a lie, or a late message; nobody can tell (docs/operating.md)."""
+        return isinstance(self, LeftOut)
+
     def __repr__(self):
         return f"Refused({self.why!r}, rule={self.rule}, status={self.status})"
+
+
+class LeftOut(Refused):
+    """Not on the roster, not in the core, not among the survivors."""
 
 
 class NotCanonical(Refused):

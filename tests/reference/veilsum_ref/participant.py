@@ -10,7 +10,7 @@ from functools import wraps
 from . import (acknowledge, answer, certificate, confirm, core, header, leaf, log, merkle, noise, opening, privacy,
                result, ring, ristretto, roster, share, shamir, survivors, update, upload, x25519)
 from .encoding import H, Reader
-from .errors import NotCanonical, Refused
+from .errors import LeftOut, NotCanonical, Refused
 
 RANDOM_LEAVES = 16
 
@@ -159,8 +159,10 @@ class Participant:
         self._first("roster", r.signed)
         self.round = roster.Round(self.header, self.context, r)
         self.me = self.round.index.get(self.identity.client)
-        if self.me is None or r.entries[self.me][1] != self.own.digest():
-            raise Refused("the roster does not hold this client's own leaf", "R-06")
+        if self.me is None:
+            raise LeftOut("not on the roster")
+        if r.entries[self.me][1] != self.own.digest():
+            raise Refused("the roster holds another leaf of this client")
         around = self.round.graph.neighbours(self.me)
         need = {self.me, *around, *self.round.graph.agreement}
         need |= set(self.rng.sample([i for i in range(self.round.n) if i not in need], RANDOM_LEAVES))

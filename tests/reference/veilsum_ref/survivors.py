@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from . import merkle, statement
 from .encoding import Reader, bitmap_of, members_of, u32
-from .errors import NotCanonical, Refused
+from .errors import LeftOut, NotCanonical, Refused
 from .statement import Statement
 
 LABEL = "veilsum/1/survivors"
@@ -50,7 +50,7 @@ def check(survivors, uploads, round_, core_root, me, leaves):
     if len(inside) < round_.fewest:
         raise Refused("too few survivors", "R-15")
     if me not in inside:
-        raise Refused("not among the survivors", "R-21")
+        raise LeftOut("not among the survivors", "R-21")
     around = [j for j in round_.graph.neighbours(me) if j in inside]
     if len(around) < round_.t:
         raise Refused("fewer than t neighbours survive", "R-21")
