@@ -15,6 +15,7 @@ import argparse
 import http.client
 import json
 import os
+import ssl
 import sys
 import time
 import tomllib
@@ -24,7 +25,7 @@ import numpy as np
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from veilsum_ref import read  # noqa: E402
+from veilsum_ref import read, ring  # noqa: E402
 from veilsum_ref.errors import Refused  # noqa: E402
 from veilsum_ref.header import WINDOWS  # noqa: E402
 from veilsum_ref.journal import FileJournal  # noqa: E402
@@ -63,11 +64,13 @@ class Problem(Exception):
 # ---- HTTP ---------------------------------------------------------------------------------------------------------------
 
 class Service:
-    def __init__(self, server, deadline, say):
+    def __init__(self, server, deadline, say, ca_file=None):
         url = urllib.parse.urlsplit(server)
-        if url.scheme != "http" or not url.hostname:
-            raise Usage(f"{server}: an http:// address is needed")
-        self.host, self.port, self.prefix = url.hostname, url.port or 80, url.path.rstrip("/")
+        if url.scheme not in ("http", "https") or not url.hostname:
+            raise Usage(f"{server}: an http:// or https:// address is needed")
+        self.tls = ssl.create_default_context(cafile=ca_file) if url.scheme == "https" else None
+        self.host, self.prefix = url.hostname, url.path.rstrip("/")
+        self.port = url.port or (443 if self.tls else 80)
         self.deadline, self.say = deadline, say
         self.connection, self.used = None, 0.0
 
@@ -75,11 +78,16 @@ class Service:
         if self.connection is not None and time.monotonic() - self.used > 8:
             self.close()                      # the service closes idle connections after 10 s
         if self.connection is None:
-            self.connection = http.client.HTTPConnection(self.host, self.port, timeout=LONGEST_WAIT / 1000 + 30)
+            seconds = LONGEST_WAIT / 1000 + 30
+            self.connection = http.client.HTTPSConnection(self.host, self.port, timeout=seconds, context=self.tls) \
+                if self.tls else http.client.HTTPConnection(self.host, self.port, timeout=seconds)
         try:
             self.connection.request(method, self.prefix + target, body, headers)
             answer = self.connection.getresponse()
             data = answer.read()
+        except ssl.SSLCertVerificationError as error:
+            self.close()
+            raise Fault(f"{self.host}: {error.verify_message}") from None
         except (OSError, http.client.HTTPException):
             self.close()
             raise
@@ -200,7 +208,7 @@ def load_join(path):
     if "cohort_min" in values:
         values["smallest_sum_min"] = values["cohort_min"]
     policy = Policy(hexed(content, "aggregator_key", 32, path), hexed(content, "authority_key", 32, path), **values)
-    return content.get("server"), hexed(content, "task", 16, path), policy
+    return content.get("server"), content.get("ca_file"), hexed(content, "task", 16, path), policy
 
 
 def load_vector(path):
@@ -238,7 +246,6 @@ class Round:
             raise Dropped(f"vanished {when} {phase}")
 
     def send(self, phase, message):
-        self.vanish("before", phase)
         if message is not None:
             target = f"/v1/rounds/{self.p.context[:16].hex()}/{phase}/{self.identity.client.hex()}"
             self.service.request("PUT", target, message, {"Content-Type": "application/octet-stream"})
@@ -265,6 +272,7 @@ class Round:
         model_hash = raw_header[1 + 16 + 2 + 64 + 32 + 4 + 138:][:32]     # its place in a header (wire 4.1)
         if len(raw_header) == 527:
             model = self.public(f"/v1/models/{model_hash.hex()}")
+        self.vanish("before", "advertise")
         leaf = p.advertise(raw_header, model, consistency, revocations)
         h = p.header
         length = h.vector_len - (1 if h.weight_max else 0)
@@ -272,55 +280,78 @@ class Round:
             p.abandon("the vector has another length")
             raise Usage(f"the vector has {len(x)} coordinates, the task {length}")
         self.send("advertise", leaf)
+        self.vanish("before", "share")
         wanted = p.read_roster(self.signed_get("roster"))
         leaves = b""
         for i in range(0, len(wanted), LEAVES):
             leaves += self.signed_get("leaves", "?i=" + ",".join(map(str, wanted[i:i + LEAVES])))
         self.send("share", p.read_leaves(leaves))
+        self.vanish("before", "acknowledge")
         self.send("acknowledge", p.read_mail(self.own("mail")))
         noise = p.draw_noise()                                           # before the data are looked at
+        self.vanish("before", "open")
         self.send("open", p.read_complaints(self.own("complaints")))
+        self.vanish("before", "mask")
         core = self.signed_get("core")
         p.read_core(core, self.own("openings") if p.complained() else None)
-        self.vanish("before", "mask")
         message = p.mask(x, weight, noise)
-        if self.o.record:
-            self.record("noised", p.noised)
-        self.send("mask", message)
+        written = self.record_noised()
+        try:
+            self.send("mask", message)
+        except Problem:
+            for path in written:                                         # not in the sum
+                os.remove(path)
+            raise
+        self.vanish("before", "confirm")
         survivors = self.signed_get("survivors")
         self.send("confirm", p.read_survivors(survivors, self.own("uploads")))
+        self.vanish("before", "unmask")
         self.send("unmask", p.read_confirmations(self.signed_get("confirmations")))
         result, mean = p.read_result(self.signed_get("result"))
         if self.o.record and result.packed:
-            self.record("sum", result.packed)
+            keep(self.name("sum"), result.packed)
         return result, mean
 
-    def record(self, kind, packed):
-        """For a test's plain sum: never do this in earnest.
+    def name(self, kind):
+        return os.path.join(self.o.record, f"{self.p.context[:16].hex()}-{self.identity.client.hex()}.{kind}")
 
-        {round}-{client}.noised: the ring vector with its noise, before masking, packed (protocol 2.3).
-        {round}-{client}.sum: the packed sum that this client accepted.
+    def record_noised(self):
+        """For a test's plain sum: never do this in earnest. The paths written, before the upload is sent.
+
+        --record DIR: DIR/{round}-{client}.noised, the ring vector with its noise before masking, packed (protocol 2.3);
+        and later .sum, the packed sum that this client accepted. --record-words DIR: DIR/{counter}/{client}, the same
+        vector as u64, as `veilsum demo` keeps its own clients' in `noised`.
         """
-        os.makedirs(self.o.record, exist_ok=True)
-        path = os.path.join(self.o.record, f"{self.p.context[:16].hex()}-{self.identity.client.hex()}.{kind}")
-        with open(path + ".new", "wb") as f:
-            f.write(packed)
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(path + ".new", path)
+        paths, p = [], self.p
+        if self.o.record:
+            paths.append(self.name("noised"))
+            keep(paths[-1], p.noised)
+        if self.o.record_words:
+            paths.append(os.path.join(self.o.record_words, str(p.header.counter), self.identity.client.hex()))
+            keep(paths[-1], ring.unpack(p.noised, p.header.vector_len, p.header.ring_bits).astype("<u8").tobytes())
+        return paths
+
+
+def keep(path, data):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path + ".new", "wb") as f:
+        f.write(data)
+        f.flush()
+        os.fsync(f.fileno())
+    os.replace(path + ".new", path)
 
 
 def take_part(o, say):
     identity, saving_key = load_identity(o.identity)
     join = o.join or os.path.join(os.path.dirname(os.path.abspath(o.identity)), "join.toml")
-    server, task, policy = load_join(join)
+    server, ca_file, task, policy = load_join(join)
     x = load_vector(o.vector)
     journal = FileJournal(o.journal or o.identity + ".journal", saving_key)
     for open_task, counter in journal.unfinished():
         journal.write(open_task, counter, "abort", {"why": "interrupted"})
         journal.erase(open_task, counter, "s", "b", "c", "shares", "received")
         say(f"round {counter} was interrupted: it is abandoned")
-    service = Service(o.server or server, time.monotonic() + o.within, say)
+    service = Service(o.server or server, time.monotonic() + o.within, say, o.ca or ca_file)
     service_clock = dict(now=lambda: time.monotonic_ns() // 1000, wall=lambda: time.time_ns() // 1000)
     done, after = [], journal.last_counter(task)
     while len(done) < o.rounds:
@@ -391,6 +422,7 @@ def about(p, round_):
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--server", help="http:// address; default: the join file's")
+    parser.add_argument("--ca", help="for https://: believe the certificates in this file and no others")
     parser.add_argument("--identity", required=True, help="identity TOML file, mode 0600")
     parser.add_argument("--join", help="join TOML file; default: join.toml beside the identity")
     parser.add_argument("--vector", required=True, help=".npy file, one vector of floats")
@@ -401,6 +433,7 @@ def main(argv=None):
     parser.add_argument("--within", type=float, default=300, help="seconds for all of it (default 300)")
     parser.add_argument("--journal", help="default: beside the identity")
     parser.add_argument("--record", metavar="DIR", help="for tests: keep the noised vector before masking")
+    parser.add_argument("--record-words", metavar="DIR", help="for tests: the same as u64, as the demo keeps it")
     parser.add_argument("--dropout-after", choices=WINDOWS, help="for tests: vanish after sending this phase")
     parser.add_argument("--dropout-before", choices=WINDOWS, help="for tests: vanish before sending this phase")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout, nothing else")

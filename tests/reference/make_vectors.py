@@ -644,7 +644,8 @@ def make_headroom():
         least = params.least_r(**v)
         f.good(f"case-{i}", **{k: str(x) if x >= 2**53 else x for k, x in v.items()}, by_n=rows, least_r=least)
     for clip, scale, d in ((2.0, 165.0, 1862), (2.0, 64.0, 16), (1.0, 1.0, 1), (0.5, 1.0, 1), (0.1, 10.0, 1000000),
-                           (1.0, 1024.0, 250), (3.7, 1e4, 12345), (1e-3, 1e-3, 5), (2.0**31, 1.0, 2**28)):
+                           (1.0, 1024.0, 250), (3.7, 1e4, 12345), (1e-3, 1e-3, 5), (2.0**31, 1.0, 2**28), (0.7, 10.0, 4),
+                           (0.1, 30.0, 4), (0.7, 100.0, 64)):
         f.good(f"default-bound-{clip}-{scale}-{d}", clip=clip, scale=scale, vector_len=d,
                max_squared_norm=str(params.default_squared_norm(clip, scale, d)))
 
@@ -1116,6 +1117,11 @@ def make_round_files():
                                 "it; one is lost before masking.", secrets=True)
 
 
+def someone_else(play, i):
+    """An identity that is not the i-th."""
+    return play.identities[1 if i != 1 else 3]
+
+
 def put_advertise(play, i, message):
     a, c = play.aggregator, play.clients[i]
     f = File("advertise", "PUT of a leaf while advertising, as the first messages of a round (wire 6.1, 8.1). `client` is "
@@ -1123,7 +1129,7 @@ def put_advertise(play, i, message):
     p = Puts(f, a, "advertise", c.identity.client)
     seed, authority = c.identity.seed, play.authority_seed
     cert_raw, advert = message[4:264], message[268:]
-    other = play.identities[1]
+    other = someone_else(play, i)
     for name, bad, why, status, rule in statement_faults(advert, b"", seed, other.seed, other.client, exact=False):
         if name in ("empty", "one-byte", "truncated"):
             continue
@@ -1191,7 +1197,7 @@ def put_share(play, i, message):
     f = File("share", "PUT of a share message (wire 6.2, protocol 5.2).", **round_shared(play))
     p = Puts(f, a, "share", c.identity.client)
     seed, rnd = c.identity.seed, a.round
-    other = play.identities[1]
+    other = someone_else(play, i)
     signed, tail = message[:214], message[214:]
     for name, bad, why, status, rule in statement_faults(signed, tail, seed, other.seed, other.client):
         p.bad(name, bad, why, status, rule)
@@ -1242,7 +1248,7 @@ def put_acknowledge(play, i, message):
              "message was admitted.", **round_shared(play, dealt=sorted(a.dealt)))
     p = Puts(f, a, "acknowledge", c.identity.client)
     seed, rnd = c.identity.seed, a.round
-    other = play.identities[1]
+    other = someone_else(play, i)
     for name, bad, why, status, rule in statement_faults(message, b"", seed, other.seed, other.client, exact=False):
         if name == "other-label":
             bad = restate(message, seed, label="veilsum/1/confirm" + "xxxxxxxx")
@@ -1279,7 +1285,7 @@ def put_open(play, i, message):
              **round_shared(play, complainers=a.complaints[me], dealer=me))
     p = Puts(f, a, "open", c.identity.client)
     seed, rnd = c.identity.seed, a.round
-    other = play.identities[1]
+    other = someone_else(play, i)
     for name, bad, why, status, rule in statement_faults(message, b"", seed, other.seed, other.client, exact=False):
         if name in ("one-byte-more",):
             continue
@@ -1307,7 +1313,7 @@ def put_open(play, i, message):
     p.bad("too-many", body(b"".join(entry(j) for j in range(rnd.most_complaints + 1)), rnd.most_complaints + 1),
           "more than 2t - k - 1 entries", [400, 413, 422], ["R-37", None, "R-16"])
     p.bad("not-complained-about", message, "a client of whom nobody complained", 422, "R-16",
-          client=play.identities[1].client)
+          client=someone_else(play, i).client)
     wrong = body(entry(s=scalar_bytes(s_i + 1)))
     f.good("wrong-shares", "shares that do not match are admitted: they are judged when the phase closes "
            "(not played here)", client=c.identity.client, message=wrong)
@@ -1326,7 +1332,7 @@ def put_mask(play, i, message):
                                                                         core_members=a.core))
     p = Puts(f, a, "mask", c.identity.client)
     seed = c.identity.seed
-    other = play.identities[1]
+    other = someone_else(play, i)
     signed, tail = message[:223], message[223:]
     for name, bad, why, status, rule in statement_faults(signed, tail, seed, other.seed, other.client):
         p.bad(name, bad, why, status, rule)
@@ -1365,7 +1371,7 @@ def put_confirm(play, i, message):
                             agreement=rnd.graph.agreement, members=a.survivors))
     p = Puts(f, a, "confirm", c.identity.client)
     seed = c.identity.seed
-    other = play.identities[1]
+    other = someone_else(play, i)
     for name, bad, why, status, rule in statement_faults(message, b"", seed, other.seed, other.client):
         p.bad(name, bad, why, status, rule)
     p.bad("core-root", restate(message, seed, previous=a.core_root), "over the core instead", 422, "R-01")
@@ -1391,7 +1397,7 @@ def put_unmask(play, i, message):
                             members=a.survivors, around=around))
     p = Puts(f, a, "unmask", c.identity.client)
     seed = c.identity.seed
-    other = play.identities[1]
+    other = someone_else(play, i)
     for name, bad, why, status, rule in statement_faults(message, b"", seed, other.seed, other.client, exact=False):
         p.bad(name, bad, why, status, rule)
     p.bad("receiver-zero", restate(message, seed, receiver=ZERO16), "no receiver", 422, "R-01")

@@ -97,6 +97,8 @@ class Compare(vectors.Puts):
     def good(self, name, message, comment="", client=None, **more):
         found = self.aggregator.put(self.phase, client or self.client, message)
         Compare.seen += 1
+        if found[0] == 410 and self.phase == "advertise":
+            raise SystemExit("advertising is over in this round: run it again")
         if found[0] != 204:
             Compare.wrong.append(f"{self.phase} {name}: 204 expected, the service says {found}")
 
@@ -225,7 +227,7 @@ def main():
     if o.print_task:
         print(TASK, end="")
         return 0
-    server, task, pinned = live.load_join(o.join)
+    server, _, task, pinned = live.load_join(o.join)
     service = live.Service(server, time.monotonic() + 240, print)
     vectors.Puts, vectors.disagrees = Compare, Compare.wrong.append
     with open(o.authority, encoding="ascii") as f:
@@ -307,29 +309,33 @@ def main():
             paths(play, a, service, task)
         return message
 
-    everyone("advertise", advertise)
-    everyone("share", deal)
-    a.dealt = set(range(8))
-    everyone("acknowledge", lambda c: c.read_mail(get(c, "mail", own=True)))
-    spoiler = vectors.leaf_index(play, vectors.SPOILER)
-    a.complaints = {spoiler: [vectors.leaf_index(play, vectors.PLAIN)]}
-    everyone("open", lambda c: c.read_complaints(get(c, "complaints", own=True)), 
-             subject=vectors.SPOILER)
-    lost = {vectors.LOST}
-    everyone("mask", mask, lost=lost)
-    agreeing = next(i for i in range(8) if i not in lost
-                    and vectors.leaf_index(play, i) in a.round.graph.agreement)
-    everyone("confirm", survive, subject=agreeing, lost=lost)
-    everyone("unmask", lambda c: c.read_confirmations(get(c, "confirmations")), lost=lost)
-    first = play.clients[0]
-    result, _ = first.read_result(get(first, "result"))
-    print(f"round {a.context[:16].hex()}: outcome {result.outcome}, {result.count} survivors of 8")
-    after_the_round(play, a, service)
-    for line in Compare.wrong:
-        print("DISAGREES:", line)
-    print(f"{Compare.seen} messages compared, {len(Compare.wrong)} disagreements")
+    def the_round():
+        everyone("advertise", advertise)
+        everyone("share", deal)
+        a.dealt = set(range(8))
+        everyone("acknowledge", lambda c: c.read_mail(get(c, "mail", own=True)))
+        spoiler = vectors.leaf_index(play, vectors.SPOILER)
+        a.complaints = {spoiler: [vectors.leaf_index(play, vectors.PLAIN)]}
+        everyone("open", lambda c: c.read_complaints(get(c, "complaints", own=True)), 
+                 subject=vectors.SPOILER)
+        lost = {vectors.LOST}
+        everyone("mask", mask, lost=lost)
+        agreeing = next(i for i in range(8) if i not in lost
+                        and vectors.leaf_index(play, i) in a.round.graph.agreement)
+        print("the lost client is of the agreement set:", vectors.leaf_index(play, vectors.LOST) in a.round.graph.agreement)
+        everyone("confirm", survive, subject=agreeing, lost=lost)
+        everyone("unmask", lambda c: c.read_confirmations(get(c, "confirmations")), lost=lost)
+        first = play.clients[0]
+        result, _ = first.read_result(get(first, "result"))
+        print(f"round {a.context[:16].hex()}: outcome {result.outcome}, {result.count} survivors of 8")
+        after_the_round(play, a, service)
+
+    try:
+        the_round()
+    finally:
+        for line in Compare.wrong:
+            print("DISAGREES:", line)
+        print(f"{Compare.seen} messages compared, {len(Compare.wrong)} disagreements")
     return 1 if Compare.wrong else 0
-
-
 if __name__ == "__main__":
     sys.exit(main())

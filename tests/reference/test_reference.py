@@ -598,6 +598,18 @@ class Rounds(unittest.TestCase):
         self.assertEqual(caught.exception.rule, "R-08")
         self.assertIsNotNone(c.journal.slot(h.task, h.counter, "abort"))
 
+    def test_groups(self):
+        """R-07."""
+        for cover, corrupt, refused in (("1/2", "1/50", False), ("1/2", "1/30", True), ("6/5", "1/50", True)):
+            h = simulate.make_header("t16", 5, vector_len=3, delta=0)
+            p = simulate.Play("t16", h, 5)
+            p.identities = [simulate.enrol("t16", i, group=7, group_size=5) for i in range(5)]
+            for c, x in zip(p.clients, p.identities):
+                c.identity = x
+                c.policy = replace(c.policy, group_cover=Fraction(cover), group_corrupt=Fraction(corrupt))
+            p.run()
+            self.assertEqual({e.rule for e in p.refused.values()}, {"R-07"} if refused else set())
+
     def test_secrets_are_erased(self):
         p = self.play(5, "t14", vector_len=3, delta=0)
         text = json.dumps(p.clients[0].journal.records)
@@ -659,8 +671,8 @@ clip_norm = 2.0
 scale = 165.0
 noise_multiplier = 8.0
 budget_epsilon = 8.0
-windows_ms = [20000, 1500, 1500, 1500, 1500, 1500, 1500]
-grace_ms = 300
+windows_ms = [20000, 3000, 3000, 3000, 3000, 3000, 3000]
+grace_ms = 500
 server_rate = [1.0, 1.0]
 """
 
@@ -702,6 +714,44 @@ server_rate = [1.0, 1.0]
             finally:
                 service.terminate()
                 service.wait()
+
+    def test_with_clients_of_the_demo(self):
+        """Rounds of `veilsum demo`, whose own clients are the project's, with one client more that is client.py.
+
+        The demo compares each sum with the plain sum over all that lies in `noised`.
+        """
+        program = os.path.abspath(os.environ["VEILSUM"])
+        with tempfile.TemporaryDirectory() as folder:
+            os.mkdir(folder + "/text")
+            with open(folder + "/text/a.txt", "w", encoding="ascii") as f:
+                f.write("".join(f"{i} times {i} is {i * i}.\n" for i in range(3000)))
+            demo = subprocess.Popen([program, "demo", "--clients", "8", "--cohort", "5", "--rounds", "8", "--dropout", "0.3",
+                                     "--data", "text", "--data-dir", "d", "--json"], cwd=folder, stdout=subprocess.PIPE,
+                                    stderr=subprocess.DEVNULL, text=True)
+            try:
+                for _ in range(600):
+                    if os.path.exists(folder + "/d/spare/join.toml"):
+                        break
+                    time.sleep(0.05)
+                time.sleep(0.2)
+                with open(folder + "/d/spare/join.toml", encoding="ascii") as f:
+                    join = f.read()
+                with open(folder + "/d/spare/join.toml", "w", encoding="ascii") as f:
+                    f.write("\n".join("budget_epsilon = 50.0" if x.startswith("budget_epsilon") else x
+                                      for x in join.split("\n")))
+                np.save(folder + "/v.npy", np.full(1862, 0.001, np.float32))
+                client = subprocess.run(
+                    [sys.executable, os.path.join(HERE, "client.py"), "--identity", "d/spare/identity.toml", "--vector", "v.npy",
+                     "--rounds", "8", "--within", "50", "--record-words", "d/noised", "--json"], cwd=folder,
+                    capture_output=True, text=True, check=False)
+                out, _ = demo.communicate(timeout=120)
+            finally:
+                demo.kill()
+            mine = [r for r in json.loads(client.stdout)["rounds"] if r["outcome"] == "released"]
+            self.assertGreater(len(mine), 0, client.stdout + client.stderr)
+            for r in json.loads(out)["rounds"]:
+                if r["status"] == "released":
+                    self.assertTrue(r["bit_exact"], r)
 
     def one(self, folder, join, record, lost):
         clients = [subprocess.Popen(

@@ -1,7 +1,7 @@
 """The header: layout, what is malformed (protocol 5.1 step 3; wire 4.1)."""
 
+import math
 from dataclasses import dataclass, fields
-from fractions import Fraction
 
 from . import ed25519, params, statement
 from .encoding import ZERO32, Reader, f64, key_id, u8, u16, u32, u64
@@ -79,8 +79,8 @@ class Header:
                               self.cohort_min, self.gamma, self.delta, self.wrap_bits)
 
     def noise_multiplier_at_least(self, least):
-        """sqrt(total_variance) / (clip * scale) >= least, in exact fractions."""
-        return self.total_variance >= (Fraction(least) * Fraction(self.clip) * Fraction(self.scale)) ** 2
+        """sqrt(total_variance) / (clip * scale) >= least, in binary64 as it is written."""
+        return math.sqrt(self.total_variance) / (self.clip * self.scale) >= least
 
     def check_values(self):
         """Step 3 of protocol 5.1: refuses a malformed header."""
@@ -105,7 +105,7 @@ class Header:
             (lambda: 1 <= self.sigma <= 256 and 1 <= self.eta <= 256, "sigma or eta"),
             (lambda: 0 < self.scale <= two52 and 0 < self.clip <= two52, "scale or clip"),
             (lambda: 0 < self.dp_delta < 1, "dp_delta"),
-            (lambda: Fraction(self.clip) * Fraction(self.scale) <= 2**31, "clip * scale"),
+            (lambda: self.clip * self.scale <= 2**31, "clip * scale"),
             (lambda: 1 <= self.max_squared_norm <= 2**62, "max_squared_norm"),
             (lambda: self.total_variance <= 2**52, "total_variance"),
             (lambda: all(self.windows), "a window of 0 ms"),

@@ -1,6 +1,7 @@
 """Counts, degree and threshold, headroom, noise shares: from header and n alone (protocol 3; R-04, R-14)."""
 
 import math
+from fractions import Fraction
 from functools import lru_cache
 
 import numpy as np
@@ -194,12 +195,11 @@ def least_r(roster_min, roster_max, max_squared_norm, total_variance, cohort_min
 
 
 def default_squared_norm(clip, scale, vector_len):
-    """floor(min((S + sqrt D)^2, S^2 + D/4 + S + sqrt(D)/2)), S = clip * scale (protocol 6.2), without rounding errors.
+    """floor(min((S + sqrt D)^2, S^2 + D/4 + S + sqrt(D)/2)), S = clip * scale (protocol 6.2).
 
-    S is the product of the two binary64 numbers as real numbers; floor by a search over integers.
+    S is the product rounded to binary64; all after it is exact, the floor by a search over integers.
     """
-    from fractions import Fraction
-    s = Fraction(clip) * Fraction(scale)
+    s = Fraction(clip * scale)
     d = vector_len
 
     def at_most_first(m):            # m <= s^2 + d + 2 s sqrt(d)

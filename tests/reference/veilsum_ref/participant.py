@@ -117,7 +117,6 @@ class Participant:
                                                          h.revocation_number)
         signed_cert, cert = certificate.decode(self.identity.certificate)
         certificate.check(signed_cert, cert, h.authority_key, h.opened_at, self.revoked)
-        self.group = None if policy.group is None else cert.group
 
         # keys, slot, message
         self.header, self.context = h, signed.root()
@@ -181,13 +180,14 @@ class Participant:
             x = leaf.decode(r.take(leaf.LENGTH))
             if (x.client, x.digest()) != rnd.roster.entries[i]:
                 raise Refused("a leaf that is not the roster's", "R-06")
-            leaf.check(x, self.header, self.context, revoked=self.revoked, group=self.group)
+            leaf.check(x, self.header, self.context, revoked=self.revoked)
             self.leaves[i] = x
         r.end()
         if self.leaves[self.me].nonce != self.own.nonce:
             raise Refused("the own leaf has another nonce", "R-06")
         if not leaf.different(self.leaves.values()):
             raise Refused("keys of the roster are not different", "R-09")
+        self.policy.check_group(self.leaves.values(), rnd.n, self.header.gamma)
         self._write("roster", root=rnd.root.hex(), leaves={str(i): x.raw.hex() for i, x in self.leaves.items()})
         return self.deal()
 

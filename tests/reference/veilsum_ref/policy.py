@@ -31,7 +31,8 @@ class Policy:
     weight_max: int | None = None
     clock_apart: int = 600 * 1_000_000            # microseconds
     roster_deadline: int = 120 * 1_000_000        # microseconds
-    group: int | None = None
+    group_cover: Fraction | None = None           # rho of R-07; None: gamma is assumed for every roster
+    group_corrupt: Fraction = Fraction(1, 20)
 
     def check_header(self, h):
         """The floors of step 4."""
@@ -64,6 +65,19 @@ class Policy:
         if abs(opened_at - now) > self.clock_apart:
             raise Refused("opened_at is too far from the clock", "R-02")
 
-    def group_covers(self, rho, corrupt_in_group, gamma):
-        """R-07: the header's gamma is at least the group's corrupt fraction divided by rho, in exact fractions."""
-        return Fraction(gamma, 1_000_000) >= Fraction(corrupt_in_group) / Fraction(rho)
+    def check_group(self, leaves, n, gamma):
+        """R-07 over the opened leaves: one group, covered by the roster, and gamma fits, in exact fractions.
+
+        Without a group cover the policy says "assumed: at most gamma of every roster is corrupt".
+        """
+        if self.group_cover is None:
+            return
+        groups = {(x.certificate.group, x.certificate.group_size) for x in leaves}
+        if len(groups) != 1:
+            raise Refused("leaves of several groups", "R-07")
+        size = groups.pop()[1]
+        cover = Fraction(self.group_cover)
+        if n < cover * size:
+            raise Refused("the roster does not cover the group", "R-07")
+        if Fraction(gamma, 1_000_000) < Fraction(self.group_corrupt) / cover:
+            raise Refused("gamma is below the group's corrupt fraction over its cover", "R-07")
