@@ -1165,7 +1165,8 @@ def put_advertise(play, i, message):
     p.bad("certificate-receiver", keys(cert=restate(cert_raw, authority, receiver=other.client)), "another receiver", 403,
           "R-06")
     p.bad("certificate-signature", keys(cert=flip(cert_raw, 259)), "the certificate's signature", 403, "R-06")
-    p.bad("certificate-of-another", keys(cert=other.certificate), "another client's certificate", 403, ["R-06", None])
+    p.bad("certificate-of-another", keys(cert=other.certificate), "another client's certificate", 403, ["R-06", None],
+          comment="docs/decisions/0012")
     p.bad("certificate-identity", keys(cert=replace(cert, identity_key=bytes(32)).issue(authority)),
           "an identity key of small order", 400, "R-37")
     p.good("good", message)
@@ -1215,10 +1216,8 @@ def put_share(play, i, message):
     p.bad("holder-twice", resign_share(c, with_edge(1, holder=near[0])), "one holder twice", 422, "R-13")
     p.bad("holder-stranger", resign_share(c, with_edge(1, holder=outsider)), "a holder who is no neighbour", 422, "R-13")
     p.bad("holder-self", resign_share(c, with_edge(1, holder=c.me)), "the dealer itself", 422, "R-13")
-    p.bad("holder-n", resign_share(c, with_edge(1, holder=rnd.n)), "a holder of no leaf", [400, 422], ["R-37", "R-13"],
-          comment="wire 5.2: below n")
-    p.bad("holder-max", resign_share(c, with_edge(1, holder=2**32 - 1)), "a holder of no leaf", [400, 422],
-          ["R-37", "R-13"])
+    p.bad("holder-n", resign_share(c, with_edge(1, holder=rnd.n)), "a holder of no leaf", 422, "R-13")
+    p.bad("holder-max", resign_share(c, with_edge(1, holder=2**32 - 1)), "a holder of no leaf", 422, "R-13")
     for name, raw in (("identity", bytes(32)), ("not-canonical", b"\xff" * 32), ("negative", b"\1" + bytes(31))):
         p.bad("P_s-" + name, resign_share(c, with_edge(2, P_s=raw)), "P_s is no point", 400, "R-37")
         p.bad("P_b-" + name, resign_share(c, with_edge(2, P_b=raw)), "P_b is no point", 400, "R-37")
@@ -1226,7 +1225,13 @@ def put_share(play, i, message):
                                      edges), "the signed root is another", 422, "R-13")
     p.bad("ciphertext-after-signing", signed + share.encode(b"", with_edge(0, ciphertext=flip(edges[0].ciphertext, 79))),
           "an edge was changed after signing", 422, "R-13")
+    p.bad("point-and-holder", resign_share(c, [replace(e, P_s=bytes(32)) if j == 4 else e for j, e in
+                                               enumerate(with_edge(1, holder=near[0]))]),
+          "two faults: points are looked at first", 400, "R-37")
     bent = ristretto.times_base(c.dealt[near[3]][0] + 1)
+    p.bad("holder-and-low-degree", resign_share(c, [replace(e, P_s=bent) if j == 3 else e for j, e in
+                                                    enumerate(with_edge(1, holder=near[0]))]),
+          "two faults: holders are looked at first", 422, "R-13")
     p.bad("low-degree-s", resign_share(c, with_edge(3, P_s=bent)), "P_s lies off the polynomial", 422, "R-38")
     bent = ristretto.times_base(c.dealt[near[5]][1] + 1)
     p.bad("low-degree-b", resign_share(c, with_edge(5, P_b=bent)), "P_b lies off the polynomial", 422, "R-38")
@@ -1272,6 +1277,8 @@ def put_acknowledge(play, i, message):
     p.bad("complaints", body(any_hash * (most + 1) + bytes([1]) * (rnd.k - most - 1) + ack.shares_digest),
           f"{most + 1} complaints where {most} are allowed", 422, "R-16")
     p.bad("complaints-all", body(any_hash * rnd.k + ack.shares_digest), "complaints about everybody", 422, "R-16")
+    p.bad("entry-3-and-complaints", body(any_hash * (rnd.k - 1) + b"\3" + ack.shares_digest),
+          "two faults: entries are looked at first", 400, "R-37")
     p.good("good", message, "with one complaint", entries=[kind for kind, _ in ack.entries],
            shares_digest=ack.shares_digest, complaints=ack.complaints())
     p.good("again", message, "the same bytes again")
@@ -1307,8 +1314,10 @@ def put_open(play, i, message):
     p.bad("b-not-canonical", body(entry(b=b"\xff" * 32)), "b_i is not below l", 400, "R-37")
     p.bad("twice", body(entry() * 2, 2), "one holder twice", 400, "R-37")
     p.bad("descending", body(entry(high) + entry(low), 2), "holders descending", 400, "R-37")
-    p.bad("holder-n", body(entry(rnd.n)), "a holder of no leaf", [400, 422], ["R-37", "R-16"])
+    p.bad("holder-n", body(entry(rnd.n)), "a holder of no leaf", 422, "R-16")
     p.bad("other-holder", body(entry(another)), "a holder who did not complain", 422, "R-16")
+    p.bad("other-holder-and-scalar", body(entry(another, s=b"\xff" * 32)), "two faults: scalars are looked at first", 400,
+          "R-37")
     p.bad("one-more", body(entry(low) + entry(high), 2), "a holder too many, who did not complain", 422, "R-16")
     p.bad("too-many", body(b"".join(entry(j) for j in range(rnd.most_complaints + 1)), rnd.most_complaints + 1),
           "more than 2t - k - 1 entries", [400, 413, 422], ["R-37", None, "R-16"])
@@ -1344,14 +1353,17 @@ def put_mask(play, i, message):
 
     p.bad("short", up(tail[:-1]), "a byte of the vector is missing", 400, "R-37")
     p.bad("long", up(tail + b"\0"), "a byte of the vector too many", [400, 413], ["R-37", None])
-    p.bad("length-field", up(tail, length=len(tail) + 1), "the length field is off by one", [400, 422],
-          ["R-37", "R-19"])
-    p.bad("length-max", up(tail, length=2**64 - 1), "the length field is 2^64 - 1", [400, 422], ["R-37", "R-19"])
+    p.bad("length-field", up(tail, length=len(tail) + 1), "the length field is off by one", 422, "R-19")
+    p.bad("length-max", up(tail, length=2**64 - 1), "the length field is 2^64 - 1", 422, "R-19")
     spare = 8 * len(tail) - r * m
     assert spare
     p.bad("spare-bit", up(flip(tail, len(tail) - 1, 128)), "a spare bit is set", 400, "R-37")
-    p.bad("digest", up(tail, digest=seed_of("digest")), "another digest", [400, 422], ["R-37", "R-19"])
-    p.bad("vector-flipped", signed + flip(tail, 0), "the vector was changed after signing", [400, 422], ["R-37", "R-19"])
+    p.bad("digest", up(tail, digest=seed_of("digest")), "another digest", 422, "R-19")
+    p.bad("vector-flipped", signed + flip(tail, 0), "the vector was changed after signing", 422, "R-19")
+    p.bad("spare-bit-and-digest", up(flip(tail, len(tail) - 1, 128), digest=seed_of("digest")),
+          "two faults", [400, 422], ["R-37", "R-19"], comment="docs/decisions/0012")
+    p.bad("spare-bit-after-signing", signed + flip(tail, len(tail) - 1, 128),
+          "two faults", [400, 422], ["R-37", "R-19"], comment="docs/decisions/0012")
     element = ring.unpack(c.noised, m, r)
     s_secret, b_secret = (int.from_bytes(play.secrets[i][x], "little") for x in "sb")
     S_of = {j: x.S for j, x in c.leaves.items()}
@@ -1383,7 +1395,7 @@ def put_confirm(play, i, message):
     lost = play.identities[LOST]
     s = confirm.confirm_statement(rnd, a.survivors_root, lost.client)
     p.bad("not-survivor", s.signed(lost.seed), "a client that did not upload", 422,
-          "R-21" if leaf_index(play, LOST) in rnd.graph.agreement else ["R-21", "R-23"], client=lost.client)
+          "R-21" if leaf_index(play, LOST) in rnd.graph.agreement else "R-23", client=lost.client)
     p.good("good", message)
     p.good("again", message, "the same bytes again")
 

@@ -156,10 +156,10 @@ class Aggregator:
         return upload.accept(body, self.round, self.core_root, client, self._leaf(client))
 
     def _entitled_confirm(self, i):
-        if i not in self.survivors:
-            raise Refused("did not upload", "R-21", 422)
         if i not in self.round.graph.agreement:
             raise Refused("not of the agreement set", "R-23", 422)
+        if i not in self.survivors:
+            raise Refused("did not upload", "R-21", 422)
 
     def _accept_confirm(self, client, body):
         return confirm.accept(body, self.round, self.survivors_root, client, self._leaf(client))
