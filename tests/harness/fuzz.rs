@@ -17,6 +17,7 @@ pub mod edit;
 pub mod files;
 pub mod forge;
 pub mod http;
+pub mod participant;
 pub mod saved;
 pub mod stage;
 
@@ -44,6 +45,7 @@ pub const TARGETS: &[Target] = &[
     accept::TARGET,
     close::TARGET,
     client::TARGET,
+    participant::TARGET,
     saved::CLIENT,
     saved::SERVER,
     saved::JOURNAL,
@@ -55,4 +57,12 @@ pub const TARGETS: &[Target] = &[
 /// The target of this name.
 pub fn target(name: &str) -> Option<&'static Target> {
     TARGETS.iter().find(|target| target.name == name)
+}
+
+/// What libFuzzer's drivers call.
+///
+/// # Panics
+/// If the target does, or if there is none of this name.
+pub fn drive(name: &str, input: &[u8]) {
+    (target(name).expect("a target of this name").run)(input);
 }

@@ -2,6 +2,7 @@
 
 pub mod attacks;
 pub mod catalogue;
+pub mod encoding;
 pub mod fuzz;
 pub mod hostile;
 pub mod memory_store;
@@ -10,3 +11,4 @@ pub mod programs;
 pub mod proxy;
 pub mod without;
 pub mod world;
+pub mod wycheproof;

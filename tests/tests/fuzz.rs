@@ -39,6 +39,7 @@ survives! {
     any_message_in_any_phase_is_judged "accept";
     any_round_of_forged_messages_closes "close";
     a_client_judges_whatever_it_is_shown "client";
+    a_participant_comes_to_an_end_whatever_it_is_answered "participant";
     a_saved_state_of_other_contents_is_refused_or_works "saved-client";
     a_stored_phase_of_other_contents_is_refused_or_works "saved-server";
     a_journal_of_other_bytes_is_refused_or_read "journal";

@@ -72,6 +72,13 @@ impl IdentityPublicKey {
         &self.0
     }
 
+    /// the one predicate by which a signature holds: strict verification of RFC 8032 without cofactor,
+    /// canonical encodings, no keys or commitments of small order.
+    pub fn verify_strict(&self, message: &[u8], signature: &[u8; 64]) -> bool {
+        VerifyingKey::from_bytes(&self.0)
+            .is_ok_and(|verifying| verifying.verify_strict(message, &Signature::from_bytes(signature)).is_ok())
+    }
+
     /// The 16 bytes by which the holder is named as sender or receiver when it has no id of its
     /// own (aggregator, authority): the beginning of the key's hash.
     pub fn party(&self) -> Party {
@@ -250,12 +257,9 @@ impl Signed {
         one_of_two && a.label == b.label && a.context == b.context && a.sender == b.sender && a.root() != b.root()
     }
 
-    /// the one predicate by which a signature holds: strict verification of RFC 8032 without cofactor,
-    /// canonical encodings, no keys or commitments of small order.
+    /// whether the statement bears this key's signature.
     pub fn is_by(&self, key: &IdentityPublicKey) -> bool {
-        VerifyingKey::from_bytes(&key.0).is_ok_and(|verifying| {
-            verifying.verify_strict(&self.statement.encode(), &Signature::from_bytes(&self.signature)).is_ok()
-        })
+        key.verify_strict(&self.statement.encode(), &self.signature)
     }
 }
 

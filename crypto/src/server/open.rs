@@ -202,3 +202,98 @@ pub(super) fn read_opened(reader: &mut Reader<'_>) -> Result<Vec<OpenedShare>, D
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{Digest, Party};
+    use crate::messages::{Chain, Roster};
+    use crate::params::RosterParams;
+    use crate::testing::client_id;
+    use proptest::prelude::*;
+
+    /// A graph of n clients; who they are does not matter here.
+    fn graph(n: u32, degree: u32, threshold: u32, seed: u8) -> Assembly {
+        let params = RosterParams {
+            n,
+            corrupt: 0,
+            tolerated: 0,
+            degree,
+            threshold,
+            honest: 1,
+            survivors_min: 2,
+            share_variance: 0,
+        };
+        let members = (0..n).map(|number| (client_id(number), Digest([seed; 32]))).collect();
+        let chain = Chain { context: Digest([seed; 32]), aggregator: Party([1; 16]) };
+        Assembly::new(Roster::fix(&chain, &params, [seed; 32], members), Vec::new(), params)
+    }
+
+    /// As §5.4 says it: while somebody has too few neighbours inside, it is removed; whom first, `choose` says.
+    fn one_by_one(assembly: &Assembly, candidates: &Bitmap, mut choose: impl FnMut(usize) -> usize) -> Bitmap {
+        let mut inside: BTreeSet<LeafIndex> = candidates.leaves().collect();
+        loop {
+            let weak: Vec<LeafIndex> = inside.iter().copied().filter(|leaf| !holds(assembly, &inside, *leaf)).collect();
+            if weak.is_empty() {
+                return Bitmap::of(assembly.params().n, inside);
+            }
+            inside.remove(&weak[choose(weak.len())]);
+        }
+    }
+
+    fn holds(assembly: &Assembly, inside: &BTreeSet<LeafIndex>, leaf: LeafIndex) -> bool {
+        let neighbours = assembly.order().neighbours(leaf);
+        neighbours.iter().filter(|neighbour| inside.contains(neighbour)).count() >= assembly.params().threshold as usize
+    }
+
+    /// Every set of candidates in which everybody has t neighbours, joined: the largest.
+    fn largest(assembly: &Assembly, candidates: &Bitmap) -> Bitmap {
+        let candidates: Vec<LeafIndex> = candidates.leaves().collect();
+        let mut joined = BTreeSet::new();
+        for chosen in 0..1_u32 << candidates.len() {
+            let set: BTreeSet<LeafIndex> =
+                candidates.iter().enumerate().filter(|(at, _)| chosen >> at & 1 == 1).map(|(_, leaf)| *leaf).collect();
+            if set.iter().all(|leaf| holds(assembly, &set, *leaf)) {
+                joined.extend(set);
+            }
+        }
+        Bitmap::of(assembly.params().n, joined)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(100))]
+
+        /// the core does not depend on the order of removal.
+        #[test]
+        fn the_core_is_what_removal_in_any_order_leaves(
+            (n, half, sparse) in (5..60_u32, 1..20_u32, any::<bool>()),
+            threshold in 1..20_u32,
+            lost in prop::collection::btree_set(0..60_u32, 0..30),
+            picks in prop::collection::vec(any::<prop::sample::Index>(), 60),
+            seed: u8,
+        ) {
+            let degree = if sparse { (2 * half).min((n - 2) / 2 * 2) } else { n - 1 };
+            let assembly = graph(n, degree, threshold.min(degree), seed);
+            let candidates = Bitmap::of(n, (0..n).filter(|leaf| !lost.contains(leaf)).map(LeafIndex));
+            let mut picks = picks.iter();
+            let expected = one_by_one(&assembly, &candidates, |count| picks.next().map_or(0, |pick| pick.index(count)));
+            let core = core_of(&assembly, candidates.clone());
+            prop_assert_eq!(&core, &expected);
+            prop_assert!(core.is_within(&candidates));
+        }
+
+        /// it is the largest set that holds, and contains every other.
+        #[test]
+        fn the_core_is_the_largest_set_that_holds(
+            (n, half, sparse) in (5..11_u32, 1..5_u32, any::<bool>()),
+            threshold in 1..8_u32,
+            lost in prop::collection::btree_set(0..11_u32, 0..6),
+            seed: u8,
+        ) {
+            let degree = if sparse { (2 * half).min((n - 2) / 2 * 2) } else { n - 1 };
+            let assembly = graph(n, degree, threshold.min(degree), seed);
+            let candidates = Bitmap::of(n, (0..n).filter(|leaf| !lost.contains(leaf)).map(LeafIndex));
+            prop_assert_eq!(core_of(&assembly, candidates.clone()), largest(&assembly, &candidates));
+        }
+    }
+}

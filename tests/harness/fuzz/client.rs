@@ -38,7 +38,7 @@ pub fn run(bytes: &[u8]) {
 }
 
 /// One edit of what is served; whether somebody signed anew.
-fn alter(stage: &Stage, served: &mut Vec<Vec<u8>>, input: &mut Input<'_>) -> bool {
+pub(super) fn alter(stage: &Stage, served: &mut Vec<Vec<u8>>, input: &mut Input<'_>) -> bool {
     if served.is_empty() {
         served.push(input.rest().to_vec());
         return false;

@@ -44,9 +44,9 @@ impl<'a> Input<'a> {
         std::mem::take(&mut self.0)
     }
 
-    /// Whether nothing is left.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// Bytes that are left.
+    pub fn left(&self) -> usize {
+        self.0.len()
     }
 
     /// One of these.

@@ -7,14 +7,17 @@ use std::sync::LazyLock;
 
 use veilsum_crypto::client::{AwaitingMail, HeaderEvidence, OpenError, Opened, Resumed, Turn};
 use veilsum_crypto::ids::{ClientId, Digest};
-use veilsum_crypto::messages::SealedShares;
+use veilsum_crypto::messages::{Header, RevocationList, SealedShares};
 use veilsum_crypto::primitives::labels;
 use veilsum_crypto::primitives::signature::{IdentitySecretKey, Signed, Statement};
-use veilsum_crypto::server::{Phase, PhaseKind, Received, StatementKind};
+use veilsum_crypto::server::{Phase, PhaseKind, Received, RoundFacts, StatementKind};
 use veilsum_crypto::testing::{Aggregator, TASK, World, now, small_params};
 
 use super::forge::mended;
+use crate::world::sha256;
 
+/// What the header names by its hash.
+pub const MODEL: &[u8] = b"a model";
 /// Clients of the round.
 pub const CLIENTS: usize = 8;
 /// Complains, falsely.
@@ -66,7 +69,9 @@ pub static STAGE: LazyLock<Stage> = LazyLock::new(Stage::play);
 impl Stage {
     fn play() -> Self {
         let params = small_params(CLIENTS as u32, 20);
-        let world = World::seeded(params, 1);
+        let mut world = World::seeded(params, 1);
+        let header = Header { model_hash: sha256(MODEL), ..world.facts.header.clone() };
+        world.facts = RoundFacts::new(header, RevocationList::none());
         let mut stage = Self {
             aggregator: Aggregator::new(&world.facts.header.params),
             world,

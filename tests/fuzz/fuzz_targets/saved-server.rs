@@ -1,0 +1,4 @@
+//! See `verification::fuzz`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| verification::fuzz::drive("saved-server", input));
