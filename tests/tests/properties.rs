@@ -324,7 +324,11 @@ fn the_ring_is_a_ring_at_every_width() {
                 let ends = [0, -1, 1, i64::MAX, i64::MIN];
                 (0..len)
                     .map(|_| {
-                        if rng.next_u32() % 2 == 0 { ends[rng.next_u32() as usize % 5] } else { rng.next_u64() as i64 }
+                        if rng.next_u32().is_multiple_of(2) {
+                            ends[rng.next_u32() as usize % 5]
+                        } else {
+                            rng.next_u64() as i64
+                        }
                     })
                     .collect()
             };
