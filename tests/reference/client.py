@@ -260,8 +260,7 @@ class Round:
             raise Fault(f"GET {target}: nothing there") from None
 
     def play(self, raw_header, x, weight):
-        p, service = self.p, self.service
-        model = None
+        p, model = self.p, None
 
         def consistency(old, new):
             return self.public(f"/v1/log/consistency?from={old}&to={new}")

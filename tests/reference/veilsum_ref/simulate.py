@@ -1,13 +1,12 @@
 """Whole rounds in memory, from a seed: clients that vanish, clients that lie (for tests and vectors)."""
 
 import hashlib
-from dataclasses import replace
 
 import numpy as np
 
 from . import certificate, ed25519, merkle, params, ring
 from .aggregator import PHASES, Aggregator
-from .encoding import ZERO32, f64, key_id  # noqa: F401  (key_id is used by callers)
+from .encoding import ZERO32
 from .errors import Refused
 from .header import Header
 from .journal import Journal
@@ -150,7 +149,3 @@ class Play:
             if getattr(c, "me", None) in set(self.aggregator.survivors):
                 total = total + ring.unpack(c.noised, h.vector_len, h.ring_bits)
         return total & ring.modulus_mask(h.ring_bits)
-
-
-def again(header, **changes):
-    return replace(header, **changes)
