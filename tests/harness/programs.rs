@@ -83,3 +83,56 @@ impl Said {
         }
     }
 }
+
+/// The object of `demo --json` has exactly the members agreed, and every round released a sum that is bit exact.
+#[track_caller]
+pub fn assert_demo_object(json: &serde_json::Value, clients: u32, rounds: usize) {
+    fn has_exactly<const N: usize>(object: &serde_json::Value, mut members: [&str; N]) {
+        let mut keys: Vec<&str> = object.as_object().expect("an object").keys().map(String::as_str).collect();
+        keys.sort_unstable();
+        members.sort_unstable();
+        assert_eq!(keys, members);
+    }
+    has_exactly(
+        json,
+        [
+            "rounds",
+            "dp_delta",
+            "loss_before",
+            "loss_after",
+            "plain_loss_after",
+            "unigram_loss",
+            "vector_len",
+            "ring_bits",
+            "degree",
+            "threshold",
+            "noise_multiplier",
+            "report",
+        ],
+    );
+    let list = json["rounds"].as_array().expect("a list");
+    assert_eq!(list.len(), rounds);
+    for (round, counter) in list.iter().zip(1..) {
+        has_exactly(
+            round,
+            [
+                "round",
+                "status",
+                "cohort",
+                "roster",
+                "survivors",
+                "dropped",
+                "bit_exact",
+                "epsilon",
+                "held_out_loss",
+                "bytes_up_per_client",
+                "bytes_down_per_client",
+                "wall_s",
+            ],
+        );
+        has_exactly(&round["dropped"], ["advertise", "share", "acknowledge", "mask", "confirm", "unmask"]);
+        assert_eq!((&round["round"], &round["cohort"]), (&counter.into(), &clients.into()), "{json}");
+        assert_eq!((&round["status"], &round["bit_exact"]), (&"released".into(), &true.into()), "{json}");
+        assert!(round["epsilon"].as_f64().is_some_and(|epsilon| epsilon > 0.0));
+    }
+}

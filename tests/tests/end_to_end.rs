@@ -13,7 +13,7 @@ use veilsum_client::{LeftOut, ParticipantError, RoundOutcome};
 use veilsum_crypto::ids::Digest;
 use veilsum_crypto::server::PhaseKind;
 use verification::hostile::{Hand, request};
-use verification::programs::{quickstart_example, veilsum};
+use verification::programs::{assert_demo_object, quickstart_example, veilsum};
 use verification::world::*;
 
 /// Three clients play one round over HTTP; the sum is exact, everybody verified it, and it was charged.
@@ -256,17 +256,6 @@ async fn the_quickstart_takes_part_with_the_files_of_a_spare_identity() {
     assert_eq!(world.survivors(round).await, everybody, "its update, of zeros, is in the sum");
 }
 
-fn keys(object: &serde_json::Value) -> Vec<&str> {
-    let mut keys: Vec<&str> = object.as_object().expect("an object").keys().map(String::as_str).collect();
-    keys.sort_unstable();
-    keys
-}
-
-fn sorted(mut names: Vec<&str>) -> Vec<&str> {
-    names.sort_unstable();
-    names
-}
-
 /// C-08: the demo's JSON is one object with the members of the issue, and every released sum is bit exact. It leaves what
 /// the quickstart needs.
 #[test]
@@ -281,47 +270,7 @@ fn the_demo_prints_one_json_object_and_leaves_a_spare_identity() {
     assert!(output.status.success(), "{complained}");
     assert_eq!(said.trim_end().lines().count(), 1, "{said}");
     let json: serde_json::Value = serde_json::from_str(&said).expect("one object and nothing else");
-    let top = vec![
-        "rounds",
-        "dp_delta",
-        "loss_before",
-        "loss_after",
-        "plain_loss_after",
-        "unigram_loss",
-        "vector_len",
-        "ring_bits",
-        "degree",
-        "threshold",
-        "noise_multiplier",
-        "report",
-    ];
-    assert_eq!(keys(&json), sorted(top));
-    let rounds = json["rounds"].as_array().expect("a list");
-    assert_eq!(rounds.len(), 2);
-    for (round, counter) in rounds.iter().zip(1..) {
-        let members = vec![
-            "round",
-            "status",
-            "cohort",
-            "roster",
-            "survivors",
-            "dropped",
-            "bit_exact",
-            "epsilon",
-            "held_out_loss",
-            "bytes_up_per_client",
-            "bytes_down_per_client",
-            "wall_s",
-        ];
-        assert_eq!(keys(round), sorted(members));
-        let phases = vec!["advertise", "share", "acknowledge", "mask", "confirm", "unmask"];
-        assert_eq!(keys(&round["dropped"]), sorted(phases));
-        assert_eq!(round["round"], counter);
-        assert_eq!(round["cohort"], 6);
-        assert_eq!(round["status"], "released", "{said}");
-        assert_eq!(round["bit_exact"], true, "{said}");
-        assert!(round["epsilon"].as_f64().is_some_and(|epsilon| epsilon > 0.0));
-    }
+    assert_demo_object(&json, 6, 2);
     let report = std::fs::read_to_string(json["report"].as_str().expect("a path")).expect("a report");
     assert!(report.contains("<html"), "a report in HTML");
 

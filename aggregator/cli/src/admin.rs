@@ -44,10 +44,7 @@ impl Service {
                 "the token would travel in the clear; give an https:// address, or a tunnel's end on this machine";
             return Err(anyhow!("{server} is not on this machine: {words} (ssh -L)")).or_usage();
         }
-        let secret = Zeroizing::new(keyfile::read(&token_file).or_usage()?);
-        let token = Zeroizing::new(format!("Bearer {}", hex::encode(*secret)));
-        let transport = HttpTransport::believing(&server, self.admin_ca.as_deref()).or_usage()?;
-        Ok(Admin { server, transport, token })
+        Admin::believing(&server, &token_file, self.admin_ca.as_deref())
     }
 
     fn place(&self) -> Result<(String, PathBuf)> {
@@ -88,6 +85,18 @@ pub struct Admin {
 }
 
 impl Admin {
+    /// One on this machine.
+    pub fn at(server: &str, token_file: &Path) -> Result<Self> {
+        Self::believing(server, token_file, None)
+    }
+
+    fn believing(server: &str, token_file: &Path, ca_file: Option<&Path>) -> Result<Self> {
+        let secret = Zeroizing::new(keyfile::read(token_file).or_usage()?);
+        let token = Zeroizing::new(format!("Bearer {}", hex::encode(*secret)));
+        let transport = HttpTransport::believing(server, ca_file).or_usage()?;
+        Ok(Self { server: server.to_string(), transport, token })
+    }
+
     /// Reads JSON.
     pub async fn get(&self, path: &str) -> Result<Value> {
         let reply = self.ask("GET", path, Vec::new(), ANSWER_BYTES_MAX).await?;

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! setup    folders, authority, aggregator, task, identities
-//! fleet    one round: the cohort takes part, some are lost on purpose
+//! stage    where it plays: in this process (fleet), or in a process each (processes, client)
+//! fleet    one round: the cohort takes part, some are lost on purpose (lossy)
 //! twin     the same training without masks and noise
 //! report   what came of it, for people
 //! ```
@@ -14,21 +15,25 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use veilsum_client::training::language::{self, LanguageModel};
 use veilsum_client::training::sgd::{DemoSettings, SplitMix64, Stream};
-use veilsum_crypto::client::Policy;
 
+pub mod client;
 mod data;
 mod display;
 mod fleet;
+mod lossy;
 mod outcome;
+mod processes;
 mod report;
 mod setup;
+mod stage;
 mod twin;
 
 use data::{Corpus, Deal};
 use display::{Progress, Reader, round_line, summary};
-use fleet::{Fleet, Loss};
+use lossy::Loss;
 use outcome::*;
-use setup::World;
+use setup::Plan;
+use stage::Stage;
 use twin::{Baseline, Twin};
 
 use crate::exit::Ends as _;
@@ -68,12 +73,16 @@ pub struct Options {
     /// Where the HTML report goes; default: report.html in the data directory.
     #[arg(long)]
     pub report: Option<PathBuf>,
+    /// Run authority, aggregator and every client as a process of its own; they share nothing but HTTP and files.
+    #[arg(long)]
+    pub processes: bool,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   veilsum demo                                     64 clients, 12 rounds, a tenth of them lost in each
   veilsum demo --clients 12 --rounds 3 --json      small, for machines
+  veilsum demo --processes --clients 12            every client, the authority and the aggregator a process each
   veilsum demo --data texts --noise-multiplier 0   other text, and no noise, which it says";
 
 impl Options {
@@ -110,20 +119,21 @@ pub async fn run(options: Options, output: Output) -> Result<()> {
     let model = LanguageModel::initial(options.seed);
     let progress = Progress::new(options.rounds, if output == Output::Json { Reader::Program } else { Reader::Person });
     progress.note("enrolling clients");
-    let world = World::make(&options, cohort, &settings, &model.to_vector()).await?;
+    let plan = Plan::new(&options, cohort, &settings, model.to_vector().len() as u32)?;
+    let stage = Stage::set(plan, &options, &settings, &corpus, &model.to_vector()).await?;
+    let task = stage.plan().task.clone();
     let baseline = Baseline::new(&corpus)?;
-    let twin = Twin::start(&corpus, &settings, &world.task, model.to_vector(), options.seed)?;
-    let fleet = Fleet::new(&world, &corpus, &settings, options.seed)?;
-    say_beforehand(&progress, &corpus, &world, &settings);
+    let twin = Twin::start(&corpus, &settings, &task, model.to_vector(), options.seed)?;
+    say_beforehand(&progress, &corpus, &stage, &settings);
     progress.say(display::ROUND_HEADING);
 
     let mut played = Vec::new();
     for counter in 1..=options.rounds {
         let losses = losses(&options, cohort, counter);
         let started = Instant::now();
-        let round = fleet.play(&world, u64::from(counter), &losses, &progress).await?;
+        let round = stage.play(u64::from(counter), &losses, &progress).await?;
         twin.train(u64::from(counter), round.counted.clone());
-        let model = LanguageModel::from_vector(&world.model().await?)?;
+        let model = LanguageModel::from_vector(&stage.model().await?)?;
         let held_out_loss = baseline.evaluate(&model)?.nats_per_byte;
         let outcome = RoundOutcome {
             round: counter,
@@ -133,7 +143,7 @@ pub async fn run(options: Options, output: Output) -> Result<()> {
             survivors: round.counted.len() as u32,
             dropped: round.dropped,
             bit_exact: round.bit_exact,
-            epsilon: world.epsilon_spent().await?,
+            epsilon: stage.epsilon_spent().await?,
             held_out_loss,
             bytes_up_per_client: round.bytes_up / u64::from(cohort),
             bytes_down_per_client: round.bytes_down / u64::from(cohort),
@@ -158,18 +168,18 @@ pub async fn run(options: Options, output: Output) -> Result<()> {
         rounds.push(outcome);
         details.push(detail);
     }
-    let last = LanguageModel::from_vector(&world.model().await?)?;
+    let last = LanguageModel::from_vector(&stage.model().await?)?;
     let report = options.report.clone().unwrap_or_else(|| options.data_dir.join("report.html"));
     let outcome = DemoOutcome {
-        dp_delta: world.task.params.dp_delta,
+        dp_delta: task.params.dp_delta,
         loss_before: baseline.evaluate(&model)?.nats_per_byte,
         loss_after: baseline.evaluate(&last)?.nats_per_byte,
         plain_loss_after: details.last().map_or(f64::NAN, |detail| detail.plain_loss),
         unigram_loss: baseline.unigram()?.nats_per_byte,
-        vector_len: world.task.params.vector_len,
-        ring_bits: world.task.params.ring_bits.get().into(),
-        degree: world.expected_graph.0,
-        threshold: world.expected_graph.1,
+        vector_len: task.params.vector_len,
+        ring_bits: task.params.ring_bits.get().into(),
+        degree: stage.plan().expected_graph.0,
+        threshold: stage.plan().expected_graph.1,
         noise_multiplier: settings.noise_multiplier,
         report: Some(report.display().to_string()),
         rounds,
@@ -179,38 +189,33 @@ pub async fn run(options: Options, output: Output) -> Result<()> {
         baselines: baseline.against(&last)?,
         completions: baseline.completions(&last, &PREFIXES, COMPLETION_LEN, options.seed),
         corpus: corpus_details(&options, &corpus),
-        assumptions: policy_of(&world).assumptions(),
+        assumptions: stage.policy().assumptions(),
         settings: Settings {
             clients: options.clients,
             cohort,
             rounds: options.rounds,
             dropout: options.dropout,
             dropout_tolerance_asked: TOLERANCE,
-            dropout_tolerance: world.task.file.dropout_tolerance,
-            corrupt_fraction: world.task.file.corrupt_fraction,
-            clip_norm: world.task.file.clip_norm,
-            scale: world.task.file.scale,
-            epsilon_budget: world.task.charge.as_ref().map(|_| world.task.budget.epsilon),
+            dropout_tolerance: task.file.dropout_tolerance,
+            corrupt_fraction: task.file.corrupt_fraction,
+            clip_norm: task.file.clip_norm,
+            scale: task.file.scale,
+            epsilon_budget: task.charge.as_ref().map(|_| task.budget.epsilon),
             seed: options.seed,
         },
     };
     report::write_report(&report, &outcome, &details)?;
     progress.finish();
     output.give(&outcome, |outcome| summary(outcome, &details))?;
-    world.stop().await;
-    Ok(())
+    stage.stop().await
 }
 
-fn policy_of(world: &World) -> &Policy {
-    &world.policy
-}
-
-fn say_beforehand(progress: &Progress, corpus: &Corpus, world: &World, settings: &DemoSettings) {
+fn say_beforehand(progress: &Progress, corpus: &Corpus, stage: &Stage, settings: &DemoSettings) {
     if let Some(warning) = &corpus.warning {
         progress.say(&format!("warning: {warning}"));
     }
-    if world.task.file.dropout_tolerance < TOLERANCE {
-        let used = world.task.file.dropout_tolerance;
+    let used = stage.plan().task.file.dropout_tolerance;
+    if used < TOLERANCE {
         progress.say(&format!(
             "so few clients cannot bear that {TOLERANCE} of them are lost: the dropout tolerance is lowered to {used:.4}"
         ));
@@ -218,7 +223,7 @@ fn say_beforehand(progress: &Progress, corpus: &Corpus, world: &World, settings:
     if settings.noise_multiplier == 0.0 {
         progress.say("WARNING: --noise-multiplier 0: noise is OFF in this run");
     }
-    for assumption in policy_of(world).assumptions() {
+    for assumption in stage.policy().assumptions() {
         progress.say(&format!("taken on trust: {assumption}"));
     }
 }

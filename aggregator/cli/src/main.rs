@@ -52,6 +52,9 @@ docs/quickstart.md walks through all of it.";
 enum Command {
     /// Train a language model federatedly, over real HTTP, with dropouts and noise.
     Demo(Box<demo::Options>),
+    /// One client of `demo --processes`.
+    #[command(hide = true)]
+    DemoClient(demo::client::Options),
     /// Run the aggregator.
     #[command(
         after_help = "Examples:\n  veilsum serve --config veilsum.toml\n  VEILSUM_LISTEN=127.0.0.1:9000 veilsum serve"
@@ -108,6 +111,7 @@ async fn run(cli: Cli) -> anyhow::Result<Option<Code>> {
     let output = Output::of(cli.json);
     match cli.command {
         Command::Demo(options) => demo::run(*options, output).await?,
+        Command::DemoClient(options) => demo::client::run(options).await?,
         Command::Serve(options) => serve::serve(options, output).await?,
         Command::Migrate(options) => serve::migrate(options, output).await?,
         Command::Authority(options) => authority::run(options, output)?,

@@ -34,6 +34,9 @@ pub struct ServeOptions {
     /// Make or update the tables before starting.
     #[arg(long)]
     migrate: bool,
+    /// Stop when standard input ends: for a program that starts this one, and must not leave it behind.
+    #[arg(long)]
+    until_stdin_ends: bool,
 }
 
 /// Options of `migrate`.
@@ -99,7 +102,7 @@ pub async fn serve(options: ServeOptions, output: Output) -> Result<()> {
         serving.tasks.push(ServedTask { task: task.to_string(), name: file.name, join });
     }
     output.give(&serving, Serving::in_words)?;
-    stop_signal().await?;
+    stop_signal(options.until_stdin_ends).await?;
     tracing::info!("shutting down: requests in flight are finished");
     service.stop().await;
     Ok(())
@@ -215,10 +218,21 @@ pub fn logs(default: &str) {
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).json().try_init();
 }
 
-async fn stop_signal() -> Result<()> {
+async fn stop_signal(until_stdin_ends: bool) -> Result<()> {
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     tokio::select! {
         pressed = tokio::signal::ctrl_c() => pressed.context("cannot wait for an interrupt"),
         _ = terminate.recv() => Ok(()),
+        () = stdin_ended(), if until_stdin_ends => Ok(()),
     }
+}
+
+/// On a thread of its own: a read of standard input cannot be called off.
+async fn stdin_ended() {
+    let (ended, end) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        ended.send(())
+    });
+    let _ = end.await;
 }

@@ -5,19 +5,19 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
+use veilsum_aggregator::round::overview::phase_word;
 use veilsum_aggregator::store::Store as _;
 use veilsum_client::config::Identity;
 use veilsum_client::participant::{LocalWork, Trained, TrainerWork};
 use veilsum_client::training::language::{LanguageTrainer, TrainerId};
-use veilsum_client::training::sgd::{DemoSettings, SplitMix64};
-use veilsum_client::transport::{HttpTransport, Reply, Traffic, TransportError};
-use veilsum_client::{Participant, RoundOutcome, Transport};
+use veilsum_client::training::sgd::DemoSettings;
+use veilsum_client::transport::{HttpTransport, Traffic};
+use veilsum_client::{Participant, RoundOutcome, Transport as _};
 use veilsum_crypto::ids::{ClientId, RoundId};
 use veilsum_crypto::math::ring::RingVector;
 use veilsum_crypto::messages::{Bitmap, Header, RoundResult, Survivors};
@@ -28,59 +28,12 @@ use veilsum_crypto::server::{Phase, PhaseKind, StatementKind};
 
 use super::data::Corpus;
 use super::display::Progress;
+use super::lossy::{Loss, Lossy};
 use super::outcome::{ByPhase, RoundNoise};
 use super::setup::World;
 
 /// How long a round may take in all before the demo says that something hangs.
-const ROUND_MAX: Duration = Duration::from_secs(180);
-/// The phases in which a client can be lost.
-const PHASES: [PhaseKind; 6] = [
-    PhaseKind::Advertising,
-    PhaseKind::Sharing,
-    PhaseKind::Acknowledging,
-    PhaseKind::Masking,
-    PhaseKind::Confirming,
-    PhaseKind::Unmasking,
-];
-
-/// What is to become of one invited client.
-#[derive(Clone, Copy, Debug)]
-pub struct Loss {
-    client: usize,
-    fate: Option<Fate>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Fate {
-    phase: PhaseKind,
-    moment: Moment,
-}
-
-/// The awaits of a phase at which a task can end.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Moment {
-    BeforeReading,
-    AfterReading,
-    BeforeSending,
-    AfterSending,
-}
-
-impl Loss {
-    /// It stays.
-    pub fn none(client: usize) -> Self {
-        Self { client, fate: None }
-    }
-
-    /// It is lost at a random await of a random phase.
-    pub fn at_random(client: usize, rng: &mut SplitMix64) -> Self {
-        let moments = [Moment::BeforeReading, Moment::AfterReading, Moment::BeforeSending, Moment::AfterSending];
-        let phase = PHASES[rng.below(PHASES.len())];
-        // Outside the agreement set nobody sends a confirmation: there the task ends while it reads.
-        let awaits = if phase == PhaseKind::Confirming { 2 } else { moments.len() };
-        let fate = Fate { phase, moment: moments[rng.below(awaits)] };
-        Self { client, fate: Some(fate) }
-    }
-}
+pub const ROUND_MAX: Duration = Duration::from_secs(180);
 
 /// All clients, between rounds.
 pub struct Fleet {
@@ -146,7 +99,7 @@ impl Fleet {
     /// Plays one round to its end.
     pub async fn play(&self, world: &World, counter: u64, losses: &[Loss], progress: &Progress) -> Result<Played> {
         let round = round_of(world, counter).await?;
-        let noised = world.folder.join("noised").join(counter.to_string());
+        let noised = world.plan.folder.join("noised").join(counter.to_string());
         std::fs::create_dir_all(&noised)?;
         let mut tasks = Vec::new();
         let mut transports = Vec::new();
@@ -197,7 +150,7 @@ impl Fleet {
             bytes_down: traffic(Traffic::down_bytes),
             phases_ms,
             abandoned_because,
-            noise: assembly.filter(|_| world.task.charge.is_some()).map(|assembly| RoundNoise {
+            noise: assembly.filter(|_| world.plan.task.charge.is_some()).map(|assembly| RoundNoise {
                 honest_shares: assembly.params().honest,
                 share_variance: assembly.params().share_variance as f64,
             }),
@@ -217,7 +170,8 @@ fn report_stop(progress: &Progress, client: usize, outcome: &RoundOutcome) {
     }
 }
 
-fn count(dropped: &mut ByPhase<u32>, phase: PhaseKind) {
+/// Counts a client that was lost.
+pub fn count(dropped: &mut ByPhase<u32>, phase: PhaseKind) {
     let place = match phase {
         PhaseKind::Advertising => &mut dropped.advertise,
         PhaseKind::Sharing => &mut dropped.share,
@@ -234,7 +188,7 @@ async fn round_of(world: &World, counter: u64) -> Result<RoundId> {
     let header = world
         .service
         .rounds
-        .newest_header(world.task.id, counter - 1, Duration::from_secs(30))
+        .newest_header(world.plan.task.id, counter - 1, Duration::from_secs(30))
         .await?
         .with_context(|| format!("round {counter} did not open within 30 s"))?;
     let signed = Signed::decode(&header, labels::HEADER)?;
@@ -252,7 +206,7 @@ async fn trace(world: &World, round: RoundId, invited: u32, progress: &Progress)
         if kind.is_over() {
             break;
         }
-        progress.phase(name(kind), view.phase.enough(invited).unwrap_or(0));
+        progress.phase(phase_word(kind), view.phase.enough(invited).unwrap_or(0));
         let moved = |view: &veilsum_aggregator::round::View| (view.phase.kind() != kind).then_some(());
         while rounds.wait_for(round, Duration::from_millis(100), moved).await?.is_none() {
             let standing = rounds.store().standing().await?;
@@ -277,24 +231,11 @@ async fn trace(world: &World, round: RoundId, invited: u32, progress: &Progress)
     Ok(phases_ms)
 }
 
-fn name(kind: PhaseKind) -> &'static str {
-    match kind {
-        PhaseKind::Advertising => "advertise",
-        PhaseKind::Sharing => "share",
-        PhaseKind::Acknowledging => "acknowledge",
-        PhaseKind::Opening => "open",
-        PhaseKind::Masking => "mask",
-        PhaseKind::Confirming => "confirm",
-        PhaseKind::Unmasking => "unmask",
-        PhaseKind::Published | PhaseKind::Abandoned => "over",
-    }
-}
-
 /// The survivor bitmap under the aggregator's signature, as clients verify it; never the aggregator's own list of uploads.
 async fn signed_survivors(world: &World, round: RoundId, n: u32) -> Result<Bitmap> {
     let served = world.service.rounds.statement(round, StatementKind::Survivors).await?;
     let signed = Signed::decode(&served, labels::SURVIVORS)?;
-    if !signed.is_by(&world.policy.aggregator) {
+    if !signed.is_by(&world.join.policy.aggregator) {
         bail!("the survivor list is not signed by the aggregator");
     }
     Ok(Survivors::from_statement(signed.statement().clone(), n)?.members().clone())
@@ -307,14 +248,14 @@ async fn published_sum(world: &World, round: RoundId) -> Result<RingVector> {
     let signed = Signed::read(&mut reader, labels::RESULT)?;
     let statement: Statement = signed.statement().clone();
     let packed = reader.rest();
-    if !signed.is_by(&world.policy.aggregator) || !RoundResult::from_statement(statement)?.is_sum(packed) {
+    if !signed.is_by(&world.join.policy.aggregator) || !RoundResult::from_statement(statement)?.is_sum(packed) {
         bail!("the sum is not the one that the aggregator signed");
     }
-    Ok(RingVector::unpack(packed, world.task.params.vector_len as usize, world.task.params.ring_bits)?)
+    Ok(RingVector::unpack(packed, world.plan.task.params.vector_len as usize, world.plan.task.params.ring_bits)?)
 }
 
 /// Whether a sum is, bit for bit, that of what these clients wrote down before they masked.
-fn is_plain_sum(sum: &RingVector, clients: &[ClientId], noised: &Path) -> Result<bool> {
+pub fn is_plain_sum(sum: &RingVector, clients: &[ClientId], noised: &Path) -> Result<bool> {
     let mut plain = RingVector::zeros(sum.len(), sum.bits());
     for client in clients {
         let Ok(bytes) = std::fs::read(noised.join(client.to_string())) else { return Ok(false) };
@@ -402,115 +343,6 @@ async fn take_part(kit: Kit, transport: Arc<Lossy>) -> Ended {
     }
 }
 
-/// A transport that ends its client's task at one await.
-struct Lossy {
-    inner: Arc<HttpTransport>,
-    fate: Option<Fate>,
-    is_over: AtomicBool,
-    lost: Notify,
-    cores: Arc<Semaphore>,
-    /// Held from the reply that makes work until the message that the work makes.
-    turn: Mutex<Option<OwnedSemaphorePermit>>,
-}
-
-impl Lossy {
-    fn new(inner: HttpTransport, fate: Option<Fate>, cores: Arc<Semaphore>) -> Self {
-        let (is_over, lost) = (AtomicBool::new(false), Notify::new());
-        Self { inner: Arc::new(inner), fate, is_over, lost, cores, turn: Mutex::new(None) }
-    }
-
-    /// Real clients have a processor each; here they take turns, so that messages flow one by one and not all at the end.
-    async fn take_turn(&self, path: &str) {
-        let makes_work = ["/leaves", "/mail/", "/core", "/uploads/"].iter().any(|what| path.contains(what));
-        if makes_work && self.turn.lock().expect("no panic holds this lock").is_none() {
-            let turn = self.cores.clone().acquire_owned().await.ok();
-            *self.turn.lock().expect("no panic holds this lock") = turn;
-        }
-    }
-
-    fn end_turn(&self) {
-        self.turn.lock().expect("no panic holds this lock").take();
-    }
-
-    /// Ends the task here, if this is where it is to end.
-    async fn may_end(&self, phase: Option<PhaseKind>, moment: Moment) {
-        let ends = self.fate.is_some_and(|fate| Some(fate.phase) == phase && fate.moment == moment);
-        if ends && !self.is_over.swap(true, Ordering::SeqCst) {
-            self.end_turn();
-            self.lost.notify_one();
-            std::future::pending::<()>().await;
-        }
-    }
-}
-
-/// The phase that a read belongs to.
-fn phase_of_read(path: &str) -> Option<PhaseKind> {
-    let mut parts = path.split('?').next()?.split('/').skip(2);
-    Some(match (parts.next()?, parts.nth(1)?) {
-        ("tasks", "header") => PhaseKind::Advertising,
-        ("rounds", "roster" | "leaves") => PhaseKind::Sharing,
-        ("rounds", "mail") => PhaseKind::Acknowledging,
-        ("rounds", "complaints" | "openings" | "core") => PhaseKind::Masking,
-        ("rounds", "survivors" | "uploads") => PhaseKind::Confirming,
-        ("rounds", "confirmations") => PhaseKind::Unmasking,
-        _ => return None,
-    })
-}
-
-/// The phase that a message belongs to.
-fn phase_of_message(path: &str) -> Option<PhaseKind> {
-    Some(match path.split('/').nth(4)? {
-        "advertise" => PhaseKind::Advertising,
-        "share" => PhaseKind::Sharing,
-        "acknowledge" | "open" => PhaseKind::Acknowledging,
-        "mask" => PhaseKind::Masking,
-        "confirm" => PhaseKind::Confirming,
-        "unmask" => PhaseKind::Unmasking,
-        _ => return None,
-    })
-}
-
-impl Transport for Lossy {
-    async fn get(
-        &self,
-        path: &str,
-        permit: Option<&[u8]>,
-        wait: Duration,
-        limit_bytes: usize,
-    ) -> Result<Reply, TransportError> {
-        let phase = phase_of_read(path);
-        if phase != Some(PhaseKind::Sharing) && !path.contains("/openings/") {
-            self.end_turn();
-        }
-        self.may_end(phase, Moment::BeforeReading).await;
-        let reply = self.inner.get(path, permit, wait, limit_bytes).await;
-        if matches!(&reply, Ok(reply) if reply.status == 200) {
-            self.may_end(phase, Moment::AfterReading).await;
-            self.take_turn(path).await;
-        }
-        reply
-    }
-
-    async fn put(&self, path: &str, body: Vec<u8>) -> Result<Reply, TransportError> {
-        let phase = phase_of_message(path);
-        self.end_turn();
-        self.may_end(phase, Moment::BeforeSending).await;
-        let ends_after = self.fate.is_some_and(|fate| Some(fate.phase) == phase && fate.moment == Moment::AfterSending);
-        if ends_after {
-            // The message goes out; nobody is left to hear the reply.
-            let (inner, path) = (self.inner.clone(), path.to_string());
-            tokio::spawn(async move { inner.put(&path, body).await });
-            self.may_end(phase, Moment::AfterSending).await;
-            return Err(TransportError::Unreachable("lost on purpose".into()));
-        }
-        self.inner.put(path, body).await
-    }
-
-    fn traffic(&self) -> &Traffic {
-        self.inner.traffic()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -535,15 +367,5 @@ mod tests {
         bytes[16] ^= 1;
         std::fs::write(&path, bytes).expect("written");
         assert!(!is_plain_sum(&sum, &clients, folder.path()).expect("readable"));
-    }
-
-    #[test]
-    fn every_address_of_a_client_belongs_to_one_phase() {
-        let round = "/v1/rounds/00112233445566778899aabbccddeeff";
-        assert_eq!(phase_of_read(&format!("{round}/leaves?i=1,2")), Some(PhaseKind::Sharing));
-        assert_eq!(phase_of_read(&format!("{round}/core")), Some(PhaseKind::Masking));
-        assert_eq!(phase_of_read("/v1/tasks/00/header?after=3"), Some(PhaseKind::Advertising));
-        assert_eq!(phase_of_read("/v1/models/00"), None);
-        assert_eq!(phase_of_message(&format!("{round}/unmask/00")), Some(PhaseKind::Unmasking));
     }
 }

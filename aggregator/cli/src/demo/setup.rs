@@ -1,5 +1,6 @@
 //! Folders, authority, aggregator, task and identities of the demo.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,8 +12,9 @@ use veilsum_aggregator::store::{Store as _, sql};
 use veilsum_aggregator::task::{FORMAT, Task, TaskError, TaskFile};
 use veilsum_client::config::{Identity, Join};
 use veilsum_client::training::sgd::{DemoSettings, ServerRate};
-use veilsum_crypto::client::Policy;
+use veilsum_crypto::ids::Digest;
 use veilsum_crypto::params::RosterParams;
+use veilsum_crypto::primitives::signature::IdentityPublicKey;
 use veilsum_crypto::privacy::budget::Budget;
 
 use super::{Options, TOLERANCE, layout_digest, refuse};
@@ -20,49 +22,106 @@ use crate::authority::{Authority, Group};
 
 /// What the version file of a data directory says.
 const VERSION: &str = "veilsum-demo-1";
-/// Every phase stays open at least this long, ms; the first has no roster yet to be measured by.
-const WINDOWS_MS: [u32; 7] = [1_500, 400, 400, 400, 400, 400, 400];
-/// A phase waits this long after its last message, ms.
-const GRACE_MS: u64 = 1_000;
 
-/// The demo's world: everything that outlives a round.
-pub struct World {
-    /// The aggregator.
-    pub service: Service,
+/// How long phases stay open, ms.
+#[derive(Clone, Copy)]
+struct Windows {
+    /// At least so long each; the first has no roster yet to be measured by.
+    phases: [u32; 7],
+    /// So long after the last message.
+    grace: u64,
+}
+
+impl Windows {
+    const OF_TASKS: Self = Self { phases: [1_500, 400, 400, 400, 400, 400, 400], grace: 1_000 };
+    /// Processes take a while to start, and all of them want the same few cores.
+    const OF_PROCESSES: Self = Self { phases: [6_000, 2_000, 2_000, 2_000, 2_000, 2_000, 2_000], grace: 3_000 };
+}
+
+/// What a demo is about, wherever it plays.
+pub struct Plan {
     /// The task.
     pub task: Task,
-    /// What every client insists on.
-    pub policy: Policy,
-    /// How clients reach the aggregator.
-    pub join: Join,
-    /// One identity file a client.
-    pub identities: Vec<PathBuf>,
     /// Degree and threshold of a full roster.
     pub expected_graph: (u32, u32),
     /// Where the demo keeps its things.
     pub folder: PathBuf,
+    /// `sqlite:PATH` or `postgres://…`.
+    pub database: String,
+    /// How many clients are enrolled.
+    pub clients: u32,
+}
+
+impl Plan {
+    /// Finds a task that so few clients can bear, and clears the folder.
+    pub fn new(options: &Options, cohort: u32, settings: &DemoSettings, model_len: u32) -> Result<Self> {
+        let folder = options.data_dir.clone();
+        prepare_folder(&folder)?;
+        let windows = if options.processes { Windows::OF_PROCESSES } else { Windows::OF_TASKS };
+        let task = feasible_task(options, cohort, settings, model_len, windows)?;
+        std::fs::write(folder.join("task.toml"), toml::to_string(&task.file)?)?;
+        let database =
+            options.database.clone().unwrap_or_else(|| format!("sqlite:{}", folder.join("demo.sqlite").display()));
+        let expected_graph =
+            RosterParams::derive(cohort, &task.params).map(|params| (params.degree, params.threshold))?;
+        Ok(Self { task, expected_graph, folder, database, clients: options.clients })
+    }
+
+    /// What every client insists on, and whom it believes.
+    pub fn join(&self, server: &str, aggregator: IdentityPublicKey, authority: IdentityPublicKey) -> Join {
+        let mut join = Join::new(server, self.task.id, aggregator, authority);
+        join.policy.noise_multiplier_min = self.task.file.noise_multiplier;
+        join.policy.budget = self.task.budget;
+        join.policy.layout = Some(layout_digest());
+        join.policy.cohort_min = self.task.params.cohort_min;
+        join
+    }
+
+    /// Where the files of a client are.
+    pub fn client_folder(&self, number: u32) -> PathBuf {
+        self.folder.join("clients").join(format!("{number:04}"))
+    }
+
+    /// Writes the configuration under which `serve` serves this demo's task again.
+    pub fn write_config(&self, listen: SocketAddr, authority: &IdentityPublicKey, more: &str) -> Result<PathBuf> {
+        let (folder, path) = (self.folder.display(), self.folder.join("veilsum.toml"));
+        let config = format!(
+            "# Serves this demo's task again: veilsum serve --config {folder}/veilsum.toml\nlisten = \"{listen}\"\ndata_dir = \
+             \"{folder}\"\nauthority_key = \"{}\"\n{more}\n[[tasks]]\nfile = \"{folder}/task.toml\"\n",
+            Digest(*authority.as_bytes()),
+        );
+        std::fs::write(&path, config)?;
+        Ok(path)
+    }
+}
+
+/// The demo in this process: everything that outlives a round.
+pub struct World {
+    /// The aggregator.
+    pub service: Service,
+    /// What it is about.
+    pub plan: Plan,
+    /// How clients reach the aggregator, and what they insist on.
+    pub join: Join,
+    /// One identity file a client.
+    pub identities: Vec<PathBuf>,
 }
 
 impl World {
     /// Makes everything.
-    pub async fn make(options: &Options, cohort: u32, settings: &DemoSettings, model: &[f32]) -> Result<Self> {
-        let folder = options.data_dir.clone();
-        prepare_folder(&folder)?;
+    pub async fn make(plan: Plan, model: &[f32]) -> Result<Self> {
+        let folder = &plan.folder;
         let authority_folder = folder.join("authority");
         let authority = if authority_folder.join("authority.key").exists() {
             Authority::open(&authority_folder)?
         } else {
             Authority::make(&authority_folder)?
         };
-        let task = feasible_task(options, cohort, settings, model.len() as u32)?;
-        std::fs::write(folder.join("task.toml"), toml::to_string(&task.file)?)?;
-        let database =
-            options.database.clone().unwrap_or_else(|| format!("sqlite:{}", folder.join("demo.sqlite").display()));
-        sql::migrate(&database).await?;
-        let (service_key, keys) = crate::serve::service_keys(&folder, authority.public())?;
+        sql::migrate(&plan.database).await?;
+        let (service_key, keys) = crate::serve::service_keys(folder, authority.public())?;
         let aggregator = keys.aggregator.public();
         let service = Service::start(Setup {
-            database,
+            database: plan.database.clone(),
             service_key,
             keys,
             listen: ([127, 0, 0, 1], 0).into(),
@@ -74,52 +133,39 @@ impl World {
         })
         .await?;
 
-        let mut policy = Policy::new(aggregator, authority.public());
-        policy.noise_multiplier_min = settings.noise_multiplier;
-        policy.budget = task.budget;
-        policy.layout = Some(layout_digest());
-        policy.cohort_min = task.params.cohort_min;
-        let mut join = Join::new(&format!("http://{}", service.address), task.id, aggregator, authority.public());
-        join.policy = policy.clone();
-        let group = Group { number: 0, size: options.clients };
-        let mut identities = Vec::with_capacity(options.clients as usize);
-        for number in 0..options.clients {
-            let path = folder.join("clients").join(format!("{number:04}")).join("identity.toml");
+        let join = plan.join(&format!("http://{}", service.address), aggregator, authority.public());
+        let group = Group { number: 0, size: plan.clients };
+        let mut identities = Vec::with_capacity(plan.clients as usize);
+        for number in 0..plan.clients {
+            let path = plan.client_folder(number).join("identity.toml");
             enrol(&authority, group, &path)?;
             identities.push(path);
         }
         let spare = folder.join("spare");
         enrol(&authority, group, &spare.join("identity.toml"))?;
         join.write(&spare.join("join.toml"))?;
-        let config = format!(
-            "# Serves this demo's task again: veilsum serve --config {0}/veilsum.toml\nlisten = \"{1}\"\ndata_dir = \"{0}\"\n\
-             authority_key = \"{2}\"\n\n[[tasks]]\nfile = \"{0}/task.toml\"\n",
-            folder.display(),
-            service.address,
-            veilsum_crypto::ids::Digest(*authority.public().as_bytes()),
-        );
-        std::fs::write(folder.join("veilsum.toml"), config)?;
-        let expected_graph =
-            RosterParams::derive(cohort, &task.params).map(|params| (params.degree, params.threshold))?;
-        service.rounds.create_task(&task.file, &learn::to_bytes(model)).await?;
-        Ok(Self { service, task, policy, join, identities, expected_graph, folder })
+        plan.write_config(service.address, &authority.public(), "")?;
+        service.rounds.create_task(&plan.task.file, &learn::to_bytes(model)).await?;
+        Ok(Self { service, plan, join, identities })
     }
 
     /// The model that the next round trains from.
     pub async fn model(&self) -> Result<Vec<f32>> {
         let store = self.service.rounds.store();
-        let row = store.tasks().await?.into_iter().find(|row| row.task == self.task.id).context("the task is gone")?;
+        let (task, len) = (self.plan.task.id, self.plan.task.file.model_len);
+        let row = store.tasks().await?.into_iter().find(|row| row.task == task).context("the task is gone")?;
         let bytes = store.model(row.model).await?.context("the model is gone")?;
-        Ok(learn::from_bytes(&bytes, self.task.file.model_len)?)
+        Ok(learn::from_bytes(&bytes, len)?)
     }
 
     /// What the task has spent so far; none without noise.
     pub async fn epsilon_spent(&self) -> Result<Option<f64>> {
-        if self.task.charge.is_none() {
+        let task = &self.plan.task;
+        if task.charge.is_none() {
             return Ok(None);
         }
-        let rows = self.service.rounds.store().ledger(self.task.id).await?;
-        Ok(Some(epsilon_spent(&rows, self.task.params.dp_delta).unwrap_or(0.0)))
+        let rows = self.service.rounds.store().ledger(task.id).await?;
+        Ok(Some(epsilon_spent(&rows, task.params.dp_delta).unwrap_or(0.0)))
     }
 
     /// Stops the aggregator.
@@ -155,10 +201,10 @@ fn prepare_folder(folder: &Path) -> Result<()> {
         }
     }
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make the data directory {}", folder.display()))?;
-    for stale in ["clients", "spare", "noised"] {
+    for stale in ["clients", "spare", "noised", "turns"] {
         remove(&folder.join(stale))?;
     }
-    for stale in ["demo.sqlite", "demo.sqlite-wal", "demo.sqlite-shm"] {
+    for stale in ["demo.sqlite", "demo.sqlite-wal", "demo.sqlite-shm", "join.toml", "model.safetensors"] {
         remove(&folder.join(stale))?;
     }
     std::fs::write(version, format!("{VERSION}\n"))?;
@@ -176,7 +222,13 @@ fn remove(path: &Path) -> Result<()> {
 }
 
 /// The task with the largest tolerance, from 0.25 down, that every permitted roster can bear.
-fn feasible_task(options: &Options, cohort: u32, settings: &DemoSettings, model_len: u32) -> Result<Task> {
+fn feasible_task(
+    options: &Options,
+    cohort: u32,
+    settings: &DemoSettings,
+    model_len: u32,
+    windows: Windows,
+) -> Result<Task> {
     let mut name = [0; 8];
     getrandom::fill(&mut name).context("the operating system gives no randomness")?;
     let clip_norm = f64::from(settings.clip_norm);
@@ -206,8 +258,8 @@ fn feasible_task(options: &Options, cohort: u32, settings: &DemoSettings, model_
             wrap_bits: 40,
             dp_delta: 1e-5,
             budget_epsilon: f64::MAX,
-            windows_ms: WINDOWS_MS,
-            grace_ms: GRACE_MS,
+            windows_ms: windows.phases,
+            grace_ms: windows.grace,
             server_rate: [rate.first.into(), rate.last.into()],
         };
         match Task::new(file) {
