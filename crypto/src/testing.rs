@@ -192,7 +192,12 @@ impl World {
 
     /// The same clients, keys, shares, masks and noise each time, as long as the same is asked of it in the same order.
     pub fn seeded(params: RoundParams, seed: u64) -> Self {
-        Self::by(Chance { seed: Some(seed), drawn: AtomicU64::new(0) }, params, |_| {})
+        Self::seeded_with_policy(params, seed, |_| {})
+    }
+
+    /// The same with a policy that `change` altered.
+    pub fn seeded_with_policy(params: RoundParams, seed: u64, change: impl Fn(&mut Policy)) -> Self {
+        Self::by(Chance { seed: Some(seed), drawn: AtomicU64::new(0) }, params, change)
     }
 
     fn by(chance: Chance, params: RoundParams, change: impl Fn(&mut Policy)) -> Self {
@@ -353,16 +358,21 @@ impl Aggregator {
         Ok(())
     }
 
-    /// Closes the phase, through the bytes in which it would be stored.
+    /// Closes the phase; chance decides where a roster closes.
     pub fn close(&mut self, world: &World) {
+        let mut nonce = [0; 32];
+        rand_core::Rng::fill_bytes(&mut world.rng(), &mut nonce);
+        self.close_with(world, nonce);
+    }
+
+    /// Closes the phase, through the bytes in which it would be stored.
+    pub fn close_with(&mut self, world: &World, nonce: [u8; 32]) {
         let phase = Phase::decode(&self.phase.encode(), &world.facts).expect("as encoded");
         let kind = phase.kind();
         let of = |kind| self.received.get(&kind).cloned().unwrap_or_default();
         let earlier = Received::needs(kind).iter().map(|earlier| (*earlier, of(*earlier))).collect();
         let mut received = Received::new(of(kind), earlier);
         received.sum = (kind == PhaseKind::Unmasking).then(|| self.sum.clone());
-        let mut nonce = [0; 32];
-        rand_core::Rng::fill_bytes(&mut world.rng(), &mut nonce);
         let (next, effects) = close(&world.facts, phase, received, nonce);
         for effect in &effects {
             if let Effect::Statement { kind, bytes, attachment } = effect {

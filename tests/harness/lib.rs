@@ -1,6 +1,7 @@
 //! What the tests share: stores to run on, a store in memory, a world of real services and clients, and liars.
 
 pub mod attacks;
+pub mod blame;
 pub mod catalogue;
 pub mod encoding;
 pub mod fuzz;
