@@ -67,6 +67,14 @@ impl Certificate {
             not_after: Timestamp(reader.u64("not after")?),
         };
         reader.finish()?;
+        let wrong = |field, expected| DecodeError::NotCanonical { field, expected };
+        // R-07 compares a roster with a part of the group: of a group of nobody, any roster would cover it.
+        if body.group_size == 0 {
+            return Err(wrong("group size", "at least 1"));
+        }
+        if body.not_before >= body.not_after {
+            return Err(wrong("not after", "later than not before"));
+        }
         Ok(Self { signed, body })
     }
 
