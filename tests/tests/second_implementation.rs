@@ -2,7 +2,7 @@
 //! sides, byte for byte, and every step that has a function of its own.
 //!
 //! What the vectors say of HTTP (status codes of bad messages) is played against a running service by
-//! `tests/reference/probe.py`, from tests/tests/python.rs.
+//! `tests/reference/probe.py`.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
