@@ -16,10 +16,12 @@ pub mod discrete_gaussian;
 pub mod distributed;
 pub mod empirical;
 pub mod gaussian;
+mod inversion;
 mod numeric;
 pub mod skellam;
 pub mod solver;
 pub mod subsampled;
+mod wide;
 pub mod xnoise;
 pub mod zcdp;
 

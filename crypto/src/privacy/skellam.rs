@@ -14,16 +14,15 @@
 //! table (at most 2^17), and less than 2^-120 for what lies beyond 16 standard deviations. Charge
 //! [`SkellamSampler::distance`] times the number of coordinates to delta.
 //!
-//! **What a local observer sees.** Each draw takes the same number of random words and of search
-//! steps, without branches on secrets in the source. The addresses read depend on the value drawn:
-//! an observer who shares the processor's caches may learn about it. Draw before the data are read.
+//! What a local observer sees: [`super::inversion`].
 
-use alloc::vec;
 use alloc::vec::Vec;
-use core::{fmt, hint};
+use core::fmt;
 
 use thiserror::Error;
 
+use super::inversion::SymmetricTable;
+use super::wide::Limbs;
 use crate::primitives::prg::{NoiseSeed, NoiseStream};
 use crate::update::NoiseVector;
 
@@ -61,14 +60,10 @@ pub struct Variance {
 /// Draws from one Skellam law. Holds nothing secret.
 #[derive(Clone)]
 pub struct SkellamSampler {
-    /// `floor(2^127 Pr[|X| <= k])` for k = 0, 1, …; then [`BEYOND`] up to a power of two.
-    table: Vec<u128>,
+    table: SymmetricTable,
     /// Draws that are added up to one sample; zero for no noise.
     pieces: u64,
 }
-
-/// Larger than every 127-bit number: fills the table up.
-const BEYOND: u128 = 1 << 127;
 
 impl SkellamSampler {
     /// Prepares to draw with this variance. Takes about 60 ms at most, 1 ms for a variance of 40,000.
@@ -90,16 +85,17 @@ impl SkellamSampler {
             return Err(SkellamError::Variance { numerator, denominator });
         }
         if numerator == 0 {
-            return Ok(Self { table: vec![BEYOND], pieces: 0 });
+            return Ok(Self { table: SymmetricTable::silent(), pieces: 0 });
         }
         let pieces = numerator.div_ceil(divisor).div_ceil(MAX_TABLE_VARIANCE);
-        Ok(Self { table: tabulate(numerator, divisor * pieces), pieces })
+        let weights = bessel_weights(numerator, divisor * pieces);
+        Ok(Self { table: SymmetricTable::from_weights(&weights), pieces })
     }
 
     /// One sample. Takes two words of the stream for every 2^26 of variance.
     #[inline]
     pub fn sample(&self, stream: &mut NoiseStream) -> i64 {
-        (0..self.pieces).map(|_| self.draw(stream)).sum()
+        (0..self.pieces).map(|_| self.table.draw(stream)).sum()
     }
 
     /// The noise of one client, in coordinate order. The same seed gives the same noise.
@@ -114,22 +110,18 @@ impl SkellamSampler {
         self.pieces as f64 * f64::from_bits((1023 - 100) << 52) // 2^-100 each
     }
 
-    /// Low word first: bit 0 is the sign, the other 127 bits choose the magnitude.
-    #[inline]
-    fn draw(&self, stream: &mut NoiseStream) -> i64 {
-        let low = u128::from(stream.next_u64());
-        let random = low | u128::from(stream.next_u64()) << 64;
-        let (sign, uniform) = ((random & 1) as i64, random >> 1);
-        let mut magnitude = 0;
-        let mut half = self.table.len() / 2;
-        while half > 0 {
-            // Both are at most 2^127: the top bit of the difference says which is larger.
-            let difference = uniform.wrapping_sub(self.table[magnitude + half - 1]);
-            let below = hint::black_box((difference >> 127) as usize); // else it becomes a branch
-            magnitude += half & below.wrapping_sub(1); // half where the entry is reached, else 0
-            half /= 2;
+    /// `Pr[X = k]` as the table has it; `None` where samples are sums of several draws.
+    pub fn probability(&self, k: i64) -> Option<f64> {
+        match self.pieces {
+            0 => Some(if k == 0 { 1.0 } else { 0.0 }),
+            1 => Some(self.table.probability(k)),
+            _ => None,
         }
-        (magnitude as i64 ^ -sign) + sign // two's complement: -m = !m + 1
+    }
+
+    /// No sample is further from zero.
+    pub fn largest(&self) -> u64 {
+        self.pieces * self.table.largest()
     }
 }
 
@@ -137,34 +129,6 @@ impl fmt::Debug for SkellamSampler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SkellamSampler").field("pieces", &self.pieces).finish_non_exhaustive()
     }
-}
-
-/// The table for variance `numerator / divisor`, at most [`MAX_TABLE_VARIANCE`].
-fn tabulate(numerator: u64, divisor: u64) -> Vec<u128> {
-    let weights = bessel_weights(numerator, divisor);
-    // Pr[|X| <= k] is the k-th of these sums over the last.
-    let mut sum = Limbs::default();
-    let sums: Vec<Limbs> = weights
-        .iter()
-        .enumerate()
-        .map(|(k, weight)| {
-            sum = sum.plus(weight);
-            if k > 0 {
-                sum = sum.plus(weight); // k and -k
-            }
-            sum
-        })
-        .collect();
-    let spare_bits = sum.bits() - 128; // the sum exceeds 2^128: its largest weight does
-    let total = sum.shifted_right(spare_bits);
-    let mut table: Vec<u128> = sums
-        .iter()
-        .map(|sum| fraction_of_2_127(sum.shifted_right(spare_bits), total))
-        .take_while(|&cumulative| cumulative < 1 << 127)
-        .collect();
-    table.push(BEYOND); // the value whose cumulative probability rounds to one
-    table.resize(table.len().next_power_of_two(), BEYOND);
-    table
 }
 
 /// `I_k(mu)` for k = 0, 1, … up to a common factor, by the recurrence run toward zero.
@@ -190,78 +154,6 @@ fn bessel_weights(numerator: u64, divisor: u64) -> Vec<Limbs> {
     let to_last_scale =
         |&(weight, at): &(Limbs, u32)| (at..scale).take(4).fold(weight, |weight, _| weight.without_lowest_limb());
     scaled.iter().rev().map(to_last_scale).collect()
-}
-
-/// `floor(2^127 part / whole)` for `part <= whole`, by long division.
-fn fraction_of_2_127(part: u128, whole: u128) -> u128 {
-    if part >= whole {
-        return 1 << 127;
-    }
-    let (mut rest, mut quotient) = (part, 0_u128);
-    for _ in 0..127 {
-        let leaves_128_bits = rest >> 127 == 1;
-        rest <<= 1;
-        quotient <<= 1;
-        if leaves_128_bits || rest >= whole {
-            rest = rest.wrapping_sub(whole);
-            quotient |= 1;
-        }
-    }
-    quotient
-}
-
-/// An unsigned number of 256 bits, lowest limb first. Public values only.
-#[derive(Clone, Copy, Default)]
-struct Limbs([u64; 4]);
-
-impl Limbs {
-    /// The sum, which fits.
-    fn plus(&self, other: &Self) -> Self {
-        let (mut sum, mut carry) = (Self::default(), false);
-        for ((limb, &a), &b) in sum.0.iter_mut().zip(&self.0).zip(&other.0) {
-            (*limb, carry) = a.carrying_add(b, carry);
-        }
-        debug_assert!(!carry);
-        sum
-    }
-
-    /// The product, which fits.
-    fn times(&self, factor: u64) -> Self {
-        let (mut product, mut carry) = (Self::default(), 0);
-        for (limb, &a) in product.0.iter_mut().zip(&self.0) {
-            (*limb, carry) = a.carrying_mul(factor, carry);
-        }
-        debug_assert_eq!(carry, 0);
-        product
-    }
-
-    fn divided_by(&self, divisor: u64) -> Self {
-        let (mut quotient, mut rest) = (Self::default(), 0_u128);
-        for (limb, &a) in quotient.0.iter_mut().zip(&self.0).rev() {
-            let dividend = rest << 64 | u128::from(a);
-            *limb = (dividend / u128::from(divisor)) as u64; // the rest is below the divisor
-            rest = dividend % u128::from(divisor);
-        }
-        quotient
-    }
-
-    fn without_lowest_limb(&self) -> Self {
-        Self([self.0[1], self.0[2], self.0[3], 0])
-    }
-
-    /// The number of bits in use.
-    fn bits(&self) -> u32 {
-        let used = self.0.iter().rposition(|&limb| limb != 0);
-        used.map_or(0, |i| 64 * i as u32 + u64::BITS - self.0[i].leading_zeros())
-    }
-
-    /// Drops the lowest `bits`; the rest fits 128 bits.
-    fn shifted_right(&self, bits: u32) -> u128 {
-        let (limbs, bits) = (bits as usize / 64, bits % 64);
-        let limb = |i: usize| u128::from(self.0.get(limbs + i).copied().unwrap_or(0));
-        let low = limb(0) | limb(1) << 64;
-        if bits == 0 { low } else { low >> bits | limb(2) << (128 - bits) }
-    }
 }
 
 #[cfg(test)]
@@ -308,19 +200,12 @@ mod tests {
     #[test]
     fn tabulated_probabilities_equal_the_reference_to_f64() {
         for param in PARAMS {
-            let table = sampler(param).table;
-            let cumulative = |k: f64| -> f64 {
-                // Pr[|X| <= k]
-                let at = (k < table.len() as f64).then(|| table[k as usize]);
-                at.map_or(1.0, |c| (c as f64 / f64::from_bits((1023 + 127) << 52)).min(1.0))
-            };
-            // Pr[X < x]
-            let below = |x: f64| {
-                if x > 0.0 { 0.5 + 0.5 * cumulative(x - 1.0) } else { 0.5 - 0.5 * cumulative(-x) }
-            };
+            let sampler = sampler(param);
+            let end = sampler.largest() as f64;
             for Bin { lowest, highest, probability } in reference_bins(param) {
-                let got = below(highest + 1.0) - below(lowest);
-                assert!((got - probability).abs() < 1e-15, "{param}: {lowest}..{highest}: {got}");
+                let bin = lowest.max(-end) as i64..=highest.min(end) as i64;
+                let got: f64 = bin.map(|k| sampler.probability(k).expect("one table")).sum();
+                assert!((got - probability).abs() < 1e-13 * probability, "{param}: {lowest}..{highest}: {got}");
             }
         }
     }
