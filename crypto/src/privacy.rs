@@ -13,6 +13,7 @@ pub mod accountant;
 pub mod budget;
 pub mod clipping;
 pub mod discrete_gaussian;
+pub mod discrete_gaussian_sampler;
 pub mod distributed;
 pub mod empirical;
 pub mod gaussian;

@@ -20,6 +20,7 @@ mod empirical;
 mod gaussian;
 mod graph;
 mod plans;
+mod samplers;
 #[cfg(test)]
 mod tests;
 
@@ -64,6 +65,8 @@ fn checker(kind: &str) -> Option<Checker> {
         "adaptive_clipping" => Checker::Rows(arithmetic::adaptive_clipping),
         "audit_power" => Checker::Rows(empirical::audit_power),
         "one_run_pvalue" => Checker::Rows(empirical::one_run_pvalue),
+        "sampler_pmf" => Checker::Table(samplers::sampler_pmf),
+        "sampler_moments" => Checker::Table(samplers::sampler_moments),
         "graph_params" | "graph_params_protocol" => Checker::Rows(graph::graph_params),
         "matrix_factorization" => Checker::Skipped("correlated noise is no part of suite 1"),
         _ => return None,
@@ -169,6 +172,7 @@ fn check(name: String, table: &Table, bar: &ProgressBar) -> Report {
             report.skipped = table.rows.len();
             report.remarks.push(format!("skipped: {why}"));
         }
+        Some(Checker::Table(check_table)) => check_table(table, bar).iter().for_each(|outcome| report.add(outcome)),
         Some(Checker::Rows(check_row)) => {
             for row in &table.rows {
                 report.add(&Check::row(&table.header, row, check_row));

@@ -3,18 +3,25 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::str::FromStr;
 
-use super::csv::Row;
+use indicatif::ProgressBar;
+
+use super::csv::{Row, Table};
 
 /// How a kind of table is checked.
 pub enum Checker {
     /// Each row for itself.
     Rows(CheckRow),
+    /// All rows together, in their order.
+    Table(CheckTable),
     /// Not at all, and why.
     Skipped(&'static str),
 }
 
 /// Computes a row anew and compares. An error means that the row cannot be computed from its cells.
 pub type CheckRow = fn(&mut Check<'_>) -> Result<(), Malformed>;
+
+/// The same for rows that only make sense together: an outcome for each. It moves the bar on.
+pub type CheckTable = fn(&Table, &ProgressBar) -> Vec<Outcome>;
 
 /// Why a row cannot be checked.
 #[derive(Debug)]
@@ -51,6 +58,15 @@ pub struct Check<'a> {
 impl<'a> Check<'a> {
     /// Checks a row.
     pub fn row(header: &'a [String], row: &'a Row, check_row: CheckRow) -> Outcome {
+        Self::row_with(header, row, check_row)
+    }
+
+    /// The same, by a closure.
+    pub fn row_with(
+        header: &'a [String],
+        row: &'a Row,
+        check_row: impl FnOnce(&mut Self) -> Result<(), Malformed>,
+    ) -> Outcome {
         let outcome = Outcome { id: row.id.clone(), compared: 0, worst: 0.0, failures: vec![] };
         let mut check = Self { header, row, outcome };
         if row.cells.len() != header.len() {
@@ -164,6 +180,22 @@ impl<'a> Check<'a> {
             self.outcome.worst = self.outcome.worst.max(1.0);
             self.outcome.failures.push(format!("{column}: {got} was computed, {expected} stands there"));
         }
+    }
+
+    /// Compares a figure of draws with its cell, within `allowed`. Chance does not count as an error.
+    pub fn statistic(&mut self, column: &str, allowed: f64, got: f64) -> Result<(), Malformed> {
+        let expected = self.number(column)?;
+        self.sampled();
+        if (got - expected).abs() > allowed {
+            let problem = format!("{column}: {got:e} was drawn, {expected:e} within {allowed:e} stands there");
+            self.outcome.failures.push(problem);
+        }
+        Ok(())
+    }
+
+    /// Takes down that the row is compared with draws.
+    pub fn sampled(&mut self) {
+        self.outcome.compared += 1;
     }
 
     /// Sees that a cell which does not apply is empty.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use indicatif::ProgressBar;
 
-use super::check::Check;
+use super::check::{Check, Outcome};
 use super::csv::{Row, Table};
 use super::{Checker, Report, check, checker, tables_in};
 
@@ -116,6 +116,19 @@ const CHECKED: &[(&str, &[(&str, How)])] = &[
             ("eps_lower_bound_95", Relative(1e-4)),
         ],
     ),
+    ("sampler_pmf", &[("prob", Relative(1e-9)), ("lo", Exactly), ("hi", Exactly)]),
+    (
+        "sampler_moments",
+        &[
+            ("mean", Absolute(1e-9)),
+            ("variance", Relative(1e-9)),
+            ("fourth_central_moment", Relative(1e-9)),
+            ("prob_zero", Relative(1e-9)),
+            ("prob_odd", Relative(1e-9)),
+            ("prob_abs_dev_gt_3sd", Relative(1e-9)),
+            ("entropy_bits", Relative(1e-9)),
+        ],
+    ),
     ("graph_params", GRAPH),
     ("graph_params_protocol", GRAPH),
 ];
@@ -152,7 +165,9 @@ fn every_row_of_every_reference_table_holds() {
         let report = audit(&kind, &table);
         assert_eq!(report.failed, 0, "{kind}: {:?}", report.remarks);
         match checker(&kind) {
-            Some(Checker::Rows(_)) => assert!(report.rows >= 6, "{kind}: {} rows", report.rows),
+            Some(Checker::Rows(_) | Checker::Table(_)) => {
+                assert!(report.rows >= 6, "{kind}: {} rows", report.rows);
+            }
             _ => assert_eq!((report.rows, report.skipped), (0, table.rows.len()), "{kind}"),
         }
     }
@@ -191,10 +206,37 @@ fn falsified(table: &Table, row: &Row, cell: &str, how: How) -> Option<(String, 
     })
 }
 
+/// What becomes of a row if one of its cells holds something else. Rows that only make sense together, those of one law, stay
+/// together.
+fn with_cell(kind: &str, table: &Table, row: &Row, (at, cell): (usize, &str)) -> Outcome {
+    let changed = |row: &Row| {
+        let mut cells = row.cells.clone();
+        cells[at] = cell.to_string();
+        Row { id: row.id.clone(), cells }
+    };
+    match checker(kind) {
+        Some(Checker::Rows(check_row)) => Check::row(&table.header, &changed(row), check_row),
+        Some(Checker::Table(check_table)) => {
+            let law = |row: &Row| [row.cells[1].clone(), row.cells[2].clone()];
+            let copy = |other: &Row| {
+                let same = Row { id: other.id.clone(), cells: other.cells.clone() };
+                if other.id == row.id { changed(other) } else { same }
+            };
+            let rows = table.rows.iter().filter(|other| law(other) == law(row)).map(copy).collect();
+            let alone = Table { header: table.header.clone(), rows };
+            let outcomes = check_table(&alone, &ProgressBar::hidden());
+            outcomes.into_iter().find(|outcome| outcome.id == row.id).expect("an outcome for each row")
+        }
+        _ => panic!("{kind} is not checked"),
+    }
+}
+
 #[test]
 fn every_checked_column_is_found_when_it_is_falsified_and_not_before() {
     for (kind, table) in tables() {
-        let Some(Checker::Rows(check_row)) = checker(&kind) else { continue };
+        if matches!(checker(&kind), Some(Checker::Skipped(_))) {
+            continue;
+        }
         let (_, columns) =
             CHECKED.iter().find(|(name, _)| *name == kind).unwrap_or_else(|| panic!("{kind} is not listed"));
         for &(column, how) in *columns {
@@ -205,11 +247,7 @@ fn every_checked_column_is_found_when_it_is_falsified_and_not_before() {
             let applies =
                 |row: &Row| condition.split_once(" is ").is_none_or(|(name, word)| row.cells[place(name)] == word);
             // a row in which this column is checked: leaving it out breaks it
-            let outcome = |row: &Row, cell: &str| {
-                let mut cells = row.cells.clone();
-                cells[at] = cell.to_string();
-                Check::row(&table.header, &Row { id: row.id.clone(), cells }, check_row)
-            };
+            let outcome = |row: &Row, cell: &str| with_cell(&kind, &table, row, (at, cell));
             let row = table.rows.iter().filter(|row| applies(row)).find(|row| {
                 falsified(&table, row, &row.cells[at], how).is_some() && !outcome(row, "").failures.is_empty()
             });
@@ -217,7 +255,7 @@ fn every_checked_column_is_found_when_it_is_falsified_and_not_before() {
             let (wrong, near) = falsified(&table, row, &row.cells[at], how).expect("just found");
             let found = outcome(row, &wrong);
             assert!(!found.failures.is_empty(), "{kind}: {column} = {wrong} was not found in {}", row.id);
-            assert!(found.worst > 0.0 && found.id == row.id);
+            assert_eq!(found.id, row.id);
             if let Some(near) = near {
                 let passed = outcome(row, &near);
                 assert!(passed.failures.is_empty(), "{kind}: {column} = {near} was refused: {:?}", passed.failures);
@@ -231,17 +269,16 @@ fn every_checked_column_is_found_when_it_is_falsified_and_not_before() {
 fn damaged_rows_fail_by_id_and_stop_nothing() {
     let junk = ["", "x", "-1", "0", "1e400", "nan", "inf", "99999999999999999999", "1;2", "|", "é"];
     for (kind, table) in tables() {
-        let Some(Checker::Rows(check_row)) = checker(&kind) else { continue };
-        let row = &table.rows[table.rows.len() / 2];
+        if matches!(checker(&kind), Some(Checker::Skipped(_))) {
+            continue;
+        }
+        // for tables of laws: one that is not drawn, which takes seconds
+        let row = table.rows.iter().rev().find(|row| row.cells[1].contains("poisson"));
+        let row = row.unwrap_or(&table.rows[table.rows.len() / 2]);
         for (at, word) in (0..row.cells.len()).flat_map(|at| junk.map(|word| (at, word))) {
-            let mut cells = row.cells.clone();
-            cells[at] = word.to_string();
-            let outcome = Check::row(&table.header, &Row { id: row.id.clone(), cells }, check_row);
-            assert!(
-                !outcome.failures.iter().any(|why| why.contains("broke off")),
-                "{kind} {} {word}",
-                table.header[at]
-            );
+            let outcome = with_cell(&kind, &table, row, (at, word));
+            let broken = outcome.failures.iter().any(|why| why.contains("broke off"));
+            assert!(!broken, "{kind} {} {word}", table.header[at]);
         }
         let mut cut = Table { header: table.header.clone(), rows: vec![] };
         for row in table.rows.iter().take(12) {
@@ -251,7 +288,12 @@ fn damaged_rows_fail_by_id_and_stop_nothing() {
         cut.rows[2].cells.pop();
         let report = audit(&kind, &cut);
         let expected = 1 + usize::from(removed.as_ref().is_some_and(|id| !id.starts_with("line")));
-        assert_eq!((report.failed, report.first_failure.as_ref()), (expected, Some(&cut.rows[2].id)), "{kind}");
+        assert_eq!(report.first_failure.as_ref(), Some(&cut.rows[2].id), "{kind}");
+        match checker(&kind) {
+            // what is left is no partition, for one
+            Some(Checker::Table(_)) => assert!(report.failed >= expected, "{kind}"),
+            _ => assert_eq!(report.failed, expected, "{kind}"),
+        }
         let empty = audit(&kind, &Table::read("id,x\n"));
         assert_eq!((empty.failed, empty.first_failure.as_deref()), (1, Some("line 2")), "{kind}");
     }
