@@ -183,7 +183,8 @@ pub fn number(value: &Value) -> String {
 
 /// Bytes for people.
 pub fn kilobytes(value: &Value) -> String {
-    value.as_f64().map_or("-".to_string(), |bytes| format!("{:.1}", bytes / 1e3))
+    let digits = |bytes: f64| if bytes < 1e4 { 3 } else { 1 };
+    value.as_f64().map_or("-".to_string(), |bytes| format!("{:.1$}", bytes / 1e3, digits(bytes)))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow};
 use clap::Args;
 use veilsum_client::config::Identity;
+use veilsum_client::transport::TransportError;
 use veilsum_client::{HttpTransport, Participant, ParticipantError, RoundOutcome};
 use veilsum_crypto::ids::TaskId;
 use veilsum_crypto::update::{decode_sum, decode_weighted};
@@ -155,7 +156,10 @@ fn coded(error: ParticipantError) -> anyhow::Error {
         | ParticipantError::OtherTask { .. }
         | ParticipantError::OtherAggregator(_)
         | ParticipantError::NoTask { .. } => Code::Usage,
-        ParticipantError::Refused { .. } | ParticipantError::Model { .. } => Code::Refused,
+        ParticipantError::Transport(TransportError::Address(_)) => Code::Usage,
+        ParticipantError::Transport(TransportError::Untrusted(_))
+        | ParticipantError::Refused { .. }
+        | ParticipantError::Model { .. } => Code::Refused,
         ParticipantError::Saved(_)
         | ParticipantError::Open(_)
         | ParticipantError::Transport(_)

@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 use crate::exit::Ends as _;
 use crate::keyfile;
 use crate::output::Output;
+use crate::serve::log_origin;
 
 /// Options of `keys`.
 #[derive(Args)]
@@ -73,6 +74,8 @@ struct Shown {
     public_key: Option<String>,
     /// The id that statements name, of a signing key.
     party: Option<String>,
+    /// What verifies checkpoints of the log (C2SP), where the aggregator's key lies beside a checkpoint key.
+    log_key: Option<String>,
     /// SHA-256 of the secret, of one without a public half.
     fingerprint: Option<String>,
 }
@@ -115,28 +118,47 @@ fn by_name(file: &Path) -> Option<Kind> {
 }
 
 fn shown(file: &Path, kind: Kind, secret: &[u8; 32]) -> Shown {
-    let mut shown = Shown { file: file.display().to_string(), kind, public_key: None, party: None, fingerprint: None };
+    let mut shown = Shown {
+        file: file.display().to_string(),
+        kind,
+        public_key: None,
+        party: None,
+        log_key: None,
+        fingerprint: None,
+    };
     match kind {
         Kind::Signing => {
             let public = IdentitySecretKey::from_bytes(secret).public();
             shown.public_key = Some(Digest(*public.as_bytes()).to_string());
             shown.party = Some(public.party().to_string());
         }
-        Kind::Checkpoint => shown.public_key = Some(CheckpointKey::from_bytes(secret).public().to_string()),
+        Kind::Checkpoint => {
+            let key = CheckpointKey::from_bytes(secret);
+            shown.public_key = Some(key.public().to_string());
+            shown.log_key = log_key(file, &key);
+        }
         // 256 random bits: their hash gives nothing away.
         Kind::AdminToken | Kind::Service => shown.fingerprint = Some(Digest(Sha256::digest(secret).into()).to_string()),
     }
     shown
 }
 
+/// The log is named after the aggregator, whose key lies beside.
+fn log_key(file: &Path, key: &CheckpointKey) -> Option<String> {
+    let aggregator = Zeroizing::new(keyfile::read(&file.with_file_name("aggregator.key")).ok()?);
+    let origin = log_origin(&IdentitySecretKey::from_bytes(&aggregator).public());
+    key.verifier(&origin).map(|key| key.to_string())
+}
+
 fn in_words(shown: &Shown) -> String {
-    let Shown { file, public_key, party, fingerprint, .. } = shown;
+    let Shown { file, public_key, party, log_key, fingerprint, .. } = shown;
     let mut lines = vec![format!("file         {file}")];
     let mut add = |name: &str, value: &Option<String>| {
         lines.extend(value.iter().map(|value| format!("{name:<13}{value}")));
     };
     add("public key", public_key);
     add("party", party);
+    add("log key", log_key);
     add("fingerprint", fingerprint);
     lines.join("\n")
 }

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use crate::admin::{Admin, Service, number, only_one};
+use crate::exit::Ends as _;
 use crate::output::{Output, table, utc};
 
 /// An export: 16,384 clients' statements without their vectors.
@@ -34,15 +35,15 @@ enum Command {
         limit: u32,
     },
     /// Show one round: phase, who came, who was named, what it cost.
-    #[command(after_help = "Example:\n  veilsum round show 0123abcd")]
+    #[command(after_help = "Examples:\n  veilsum round show example/3\n  veilsum round show 0123abcd")]
     Show {
-        /// Its id, or the beginning of it.
+        /// TASK/COUNTER, its id, or the beginning of its id.
         round: String,
     },
     /// Take the export of a round that is over away: all that an auditor needs, and no input.
-    #[command(after_help = "Example:\n  veilsum round export 0123abcd --out round-3.export")]
+    #[command(after_help = "Example:\n  veilsum round export example/3 --out round-3.export")]
     Export {
-        /// Its id, or the beginning of it.
+        /// TASK/COUNTER, its id, or the beginning of its id.
         round: String,
         /// Where it goes.
         #[arg(long)]
@@ -74,8 +75,20 @@ pub async fn run(options: Options, output: Output) -> Result<()> {
     }
 }
 
-/// A whole id is asked for; a beginning is looked up among the newest rounds.
+/// By task and counter, by its whole id, or by the beginning of it among the newest rounds.
 async fn find(admin: &Admin, wanted: &str) -> Result<Value> {
+    if let Some((task, counter)) = wanted.split_once('/') {
+        let counter: u64 = counter.parse().context("TASK/COUNTER was expected, example/3 say").or_usage()?;
+        let tasks = admin.get("/admin/v1/tasks").await?;
+        let tasks = tasks["tasks"].as_array().context("a list of tasks was expected")?;
+        let task = number(&only_one(tasks, "task", "task", task)?["task"]);
+        let path = format!("/admin/v1/rounds?task={task}&before={}&limit=1", counter.saturating_add(1));
+        let newest = admin.get(&path).await?["rounds"][0].clone();
+        if newest["counter"] != counter {
+            return Err(anyhow!("there is no round {wanted}; `veilsum round list` has them")).or_usage();
+        }
+        return Ok(newest);
+    }
     if wanted.len() == 32 {
         return admin.get(&format!("/admin/v1/rounds/{wanted}")).await;
     }

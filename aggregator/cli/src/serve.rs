@@ -192,9 +192,13 @@ fn write_join(
 
 /// A public key as it stands in configuration files.
 pub fn authority_key(digits: &str) -> Result<IdentityPublicKey> {
-    let bytes =
-        Digest::from_hex(digits).ok_or_else(|| anyhow!("authority_key must be 64 lower-case hexadecimal digits"))?;
-    IdentityPublicKey::from_bytes(bytes.0).map_err(|error| anyhow!("authority_key: {error}"))
+    public_key("authority_key", digits)
+}
+
+/// A public key of this name, 64 hexadecimal digits.
+pub fn public_key(name: &str, digits: &str) -> Result<IdentityPublicKey> {
+    let bytes = Digest::from_hex(digits).ok_or_else(|| anyhow!("{name} must be 64 lower-case hexadecimal digits"))?;
+    IdentityPublicKey::from_bytes(bytes.0).map_err(|error| anyhow!("{name}: {error}"))
 }
 
 /// The service's keys, made at the first start. The authority's is not among them.
@@ -204,11 +208,13 @@ pub fn service_keys(data_dir: &Path, authority: IdentityPublicKey) -> Result<(Se
     let service_key = ServiceKey::from_hex(&hex::encode(secret("sealing.key")?))?;
     let aggregator = IdentitySecretKey::from_bytes(&secret("aggregator.key")?);
     let checkpoint = CheckpointKey::from_bytes(&secret("checkpoint.key")?);
-    let origin = format!(
-        "veilsum/{}",
-        aggregator.public().party().0.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
-    );
+    let origin = log_origin(&aggregator.public());
     Ok((service_key, ServiceKeys { aggregator, checkpoint, origin, authority }))
+}
+
+/// What an aggregator's log is called in its checkpoints.
+pub fn log_origin(aggregator: &IdentityPublicKey) -> String {
+    format!("veilsum/{}", aggregator.party())
 }
 
 /// Structured logs on stderr; `RUST_LOG` decides what is said.

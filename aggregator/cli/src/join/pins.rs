@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow};
 use veilsum_aggregator::clock::{Clock as _, SystemClock};
 use veilsum_client::config::{Identity, Join};
+use veilsum_client::transport::TransportError;
 use veilsum_client::{HttpTransport, Transport as _};
 use veilsum_crypto::ids::TaskId;
 use veilsum_crypto::messages::{Header, RevocationList};
@@ -101,7 +102,11 @@ async fn on_first_use(
     let path = format!("/v1/tasks/{task}/header?after=0");
     output.say(&format!("waiting for a round of task {task} at {server}"));
     loop {
-        let reply = transport.get(&path, None, Duration::from_secs(25), HEADER_BYTES_MAX).await?;
+        let reply = transport.get(&path, None, Duration::from_secs(25), HEADER_BYTES_MAX).await;
+        let reply = reply.map_err(|error| {
+            let code = if matches!(error, TransportError::Untrusted(_)) { Code::Refused } else { Code::Fault };
+            exit::with(code, error)
+        })?;
         match reply.status {
             200 => {
                 let header = read_header(&reply.body).context("the service's header").or_refused()?;
