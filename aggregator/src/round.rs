@@ -21,6 +21,7 @@ use crate::store::{Committed, Store, StoreError, Version};
 use crate::task::{Task, TaskFile};
 
 mod admission;
+mod export;
 pub mod learn;
 mod log_tree;
 pub mod overview;

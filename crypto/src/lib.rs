@@ -13,6 +13,7 @@ extern crate alloc;
 #[cfg(any(test, feature = "testing"))]
 extern crate std;
 
+pub mod audit;
 pub mod client;
 pub mod graph;
 pub mod ids;

@@ -33,8 +33,8 @@ pub use token::AdminToken;
 pub const CONNECTIONS_MAX: usize = 64;
 /// Requests under way at once, per replica; more are answered 503.
 const REQUESTS_MAX: usize = 16;
-/// Large bodies being received at once.
-const UPLOADS_MAX: usize = 1;
+/// Large bodies being received, or exports being made, at once.
+const LARGE_MAX: usize = 1;
 /// A task file.
 const TASK_BYTES_MAX: usize = 64 << 10;
 /// A model.
@@ -64,13 +64,13 @@ struct App<S> {
     rounds: Arc<Rounds<S>>,
     replica: Arc<Replica>,
     requests: Arc<Semaphore>,
-    uploads: Arc<Semaphore>,
+    large: Arc<Semaphore>,
 }
 
 impl<S> Clone for App<S> {
     fn clone(&self) -> Self {
-        let Self { rounds, replica, requests, uploads } = self;
-        Self { rounds: rounds.clone(), replica: replica.clone(), requests: requests.clone(), uploads: uploads.clone() }
+        let Self { rounds, replica, requests, large } = self;
+        Self { rounds: rounds.clone(), replica: replica.clone(), requests: requests.clone(), large: large.clone() }
     }
 }
 
@@ -82,7 +82,7 @@ pub fn router<S: Store>(rounds: Arc<Rounds<S>>, replica: Replica, token: AdminTo
         rounds,
         replica: Arc::new(replica),
         requests: Arc::new(Semaphore::new(REQUESTS_MAX)),
-        uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),
+        large: Arc::new(Semaphore::new(LARGE_MAX)),
     };
     Router::new()
         .route("/admin/v1/status", get(status::<S>))
@@ -91,6 +91,7 @@ pub fn router<S: Store>(rounds: Arc<Rounds<S>>, replica: Replica, token: AdminTo
         .route("/admin/v1/models/{digest}", axum::routing::put(put_model::<S>))
         .route("/admin/v1/rounds", get(rounds_list::<S>))
         .route("/admin/v1/rounds/{round}", get(round::<S>))
+        .route("/admin/v1/rounds/{round}/export", get(export::<S>))
         .route("/admin/v1/revocations", get(revocations::<S>).put(put_revocations::<S>))
         .fallback(unknown_path)
         .method_not_allowed_fallback(other_method)
@@ -231,7 +232,7 @@ async fn put_model<S: Store>(
 ) -> Answered {
     wire::Query::new(&uri, &[])?;
     let digest = Digest::from_hex(&digest).ok_or_else(|| malformed("a digest of 64 lower-case digits was expected"))?;
-    let _slot = app.uploads.try_acquire().map_err(|_| RoundError::Busy)?;
+    let _slot = app.large.try_acquire().map_err(|_| RoundError::Busy)?;
     let body = receive(&headers, body, MODEL_BYTES_MAX).await?;
     let is_new = app.rounds.put_model(digest, body.to_vec()).await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
@@ -271,6 +272,15 @@ async fn round<S: Store>(State(app): State<App<S>>, Path(round): Path<String>, u
     Ok(Json(app.rounds.overview(wire::round(&round)?).await?).into_response())
 }
 
+/// `GET /admin/v1/rounds/{round}/export`
+async fn export<S: Store>(State(app): State<App<S>>, Path(round): Path<String>, uri: Uri) -> Answered {
+    wire::Query::new(&uri, &[])?;
+    let round = wire::round(&round)?;
+    let _slot = app.large.try_acquire().map_err(|_| RoundError::Busy)?;
+    let export = app.rounds.export(round).await?;
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], export).into_response())
+}
+
 #[derive(Serialize)]
 struct Revocations {
     number: u64,
@@ -302,7 +312,7 @@ async fn revocations<S: Store>(State(app): State<App<S>>, uri: Uri) -> Answered 
 /// `PUT /admin/v1/revocations`
 async fn put_revocations<S: Store>(State(app): State<App<S>>, uri: Uri, headers: HeaderMap, body: Body) -> Answered {
     wire::Query::new(&uri, &[])?;
-    let _slot = app.uploads.try_acquire().map_err(|_| RoundError::Busy)?;
+    let _slot = app.large.try_acquire().map_err(|_| RoundError::Busy)?;
     let body = receive(&headers, body, RevocationList::BYTES_MAX).await?;
     let (row, is_new) = app.rounds.publish_revocations(body.to_vec()).await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };

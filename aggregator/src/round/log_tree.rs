@@ -3,20 +3,30 @@
 //! The log only grows, and full subtrees never change. What is remembered is checked against the head that the store
 //! names; where it does not fit, it is forgotten and read again.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use tokio::sync::MutexGuard;
 use veilsum_crypto::ids::Digest;
 use veilsum_crypto::primitives::merkle::{self, node_hash};
 
 use super::{RoundError, Rounds};
-use crate::store::{Store, StoreError};
+use crate::store::{LogHead, Store, StoreError};
 
 impl<S: Store> Rounds<S> {
     /// Proof that the log of `from` leaves is the beginning of that of `to`. §9
     pub async fn log_growth(&self, from: u64, to: u64) -> Result<Vec<Digest>, RoundError> {
-        let head = self.store.log_head().await?;
-        if from == 0 || from > to || to > head.size {
+        let size = self.store.log_head().await?.size;
+        if from == 0 || from > to || to > size {
             return Err(RoundError::Unknown("stretch of the log"));
         }
+        let (tree, _) = self.log_tree().await?;
+        Ok(tree.consistency_path(from, to))
+    }
+
+    /// The tree, brought up to the head that the store names now, and that head.
+    pub(super) async fn log_tree(&self) -> Result<(MutexGuard<'_, LogTree>, LogHead), RoundError> {
         let mut tree = self.log_tree.lock().await;
+        let head = self.store.log_head().await?;
         let new = self.store.log_leaves(tree.size(), head.size).await?;
         tree.extend(new);
         if !tree.has(head.size, head.root) {
@@ -27,7 +37,7 @@ impl<S: Store> Rounds<S> {
                 return Err(StoreError::Damaged("the log's leaves do not give its head".into()).into());
             }
         }
-        Ok(tree.consistency_path(from, to))
+        Ok((tree, head))
     }
 }
 
@@ -73,8 +83,33 @@ impl LogTree {
         if size == 0 { merkle::root(&[]) } else { self.over(0, size) }
     }
 
+    /// Where these leaf hashes stand among the first `size` leaves; those that do not are absent.
+    pub(super) fn places(&self, wanted: impl Iterator<Item = Digest>, size: u64) -> BTreeMap<Digest, u64> {
+        let wanted: BTreeSet<Digest> = wanted.collect();
+        let leaves = self.levels.first().into_iter().flatten().zip(0..size);
+        leaves.filter(|(leaf, _)| wanted.contains(leaf)).map(|(leaf, at)| (*leaf, at)).collect()
+    }
+
+    /// RFC 6962 §2.1.1, of a leaf below `size`.
+    pub(super) fn inclusion_path(&self, leaf: u64, size: u64) -> Vec<Digest> {
+        let mut path = Vec::new();
+        let (mut start, mut len) = (0, size);
+        while len > 1 {
+            let left = split(len);
+            if leaf - start < left {
+                path.push(self.over(start + left, len - left));
+                len = left;
+            } else {
+                path.push(self.over(start, left));
+                (start, len) = (start + left, len - left);
+            }
+        }
+        path.reverse();
+        path
+    }
+
     /// RFC 6962 §2.1.2, as `merkle::consistency_path` gives it.
-    fn consistency_path(&self, from: u64, to: u64) -> Vec<Digest> {
+    pub(super) fn consistency_path(&self, from: u64, to: u64) -> Vec<Digest> {
         let mut path = Vec::new();
         if from == 0 || from >= to {
             return path;
@@ -131,7 +166,12 @@ mod tests {
                 assert_eq!(tree.consistency_path(from as u64, to as u64), plain, "{from} of {to}");
                 assert_eq!(tree.root(from as u64), merkle::root(&leaves[..from]));
             }
+            for (at, plain) in merkle::inclusion_paths(&leaves[..to]).into_iter().enumerate() {
+                assert_eq!(tree.inclusion_path(at as u64, to as u64), plain, "{at} of {to}");
+            }
         }
+        let places = tree.places([leaves[3], leaves[69], Digest([1; 32])].into_iter(), 69);
+        assert_eq!(places, BTreeMap::from([(leaves[3], 3)]), "below 69");
         // A tree that knows more leaves proves shorter stretches, too.
         assert_eq!(tree.consistency_path(5, 23), merkle::consistency_path(&leaves[..23], 5));
     }

@@ -49,6 +49,11 @@ impl Upload {
         &self.signed
     }
 
+    /// How long the vector is that was signed, packed.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
     /// Its place in the tree that the survivor statement names. R-20
     pub fn survivor_leaf(&self, leaf: LeafIndex) -> Digest {
         merkle::leaf_hash(&[&leaf.0.to_le_bytes(), &self.signed.root().0])

@@ -85,6 +85,12 @@ impl Roster {
         self.members.iter().flat_map(|(client, hash)| client.0.into_iter().chain(hash.0)).collect()
     }
 
+    /// Drawn when the roster closed. R-05
+    pub fn closing_nonce(&self) -> [u8; 32] {
+        let mut body = Reader::new(&self.statement.body);
+        body.take("n, k, t, h", 12).and_then(|_| body.array("closing nonce")).expect("its form was checked")
+    }
+
     /// n.
     pub fn n(&self) -> u32 {
         self.members.len() as u32

@@ -52,6 +52,8 @@ pub const LOW_DEGREE: Label = Label("veilsum/1/low-degree");
 pub const PAIR_MASK: Label = Label("mask");
 /// Key of a self mask. §5.5
 pub const SELF_MASK: Label = Label("self");
+/// Begins the export of a round; never signed. docs/wire.md §13
+pub const EXPORT: Label = Label("veilsum/1/export");
 /// Sealed client state, never on the wire. §4.5
 pub const SAVED: Label = Label("veilsum/1/saved");
 
@@ -102,7 +104,7 @@ mod tests {
     #[test]
     fn no_two_uses_share_a_label() {
         let mut all = STATEMENTS.to_vec();
-        all.extend([SHARE_MAIL, RING, LOW_DEGREE, PAIR_MASK, SELF_MASK, SAVED]);
+        all.extend([SHARE_MAIL, RING, LOW_DEGREE, PAIR_MASK, SELF_MASK, EXPORT, SAVED]);
         let mut texts: Vec<_> = all.iter().map(|label| label.as_str()).collect();
         texts.sort_unstable();
         texts.dedup();
