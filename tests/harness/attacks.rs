@@ -11,8 +11,14 @@ use std::pin::Pin;
 use std::sync::Mutex;
 
 use crate::catalogue::{self, Row};
+use crate::without;
 
+mod a_service;
+mod a_statements;
 mod a_views;
+mod b_channels;
+mod b_secrets;
+mod dice;
 mod rehearsal;
 
 /// How many times as much is executed as by default.
@@ -91,6 +97,28 @@ macro_rules! attacks {
             a_views::a07_claimed_cohort: "claimed vs real cohort";
             a_views::a08_parameter_downgrade: "parameter downgrade";
             a_views::a09_server_picks_neighbours: "server picks neighbours";
+            a_statements::a11_late_insertion: "late insertion";
+            a_statements::a12_duplicate_or_weak_keys: "duplicate or weak keys";
+            a_statements::a13_model_inconsistency: "model inconsistency";
+            a_statements::a14_parameter_inconsistency: "parameter inconsistency";
+            a_statements::a16_directory_replay: "directory replay";
+            a_service::a17_second_statement_after_a_crash: "second statement after a crash";
+            a_service::a18_certificate_that_ends_in_the_round: "certificate that ends in the round";
+            a_statements::a20_lock_out_by_counter: "lock-out by counter";
+            a_statements::a21_revoked_client_in_the_roster: "revoked client in the roster";
+            b_secrets::b01_both_share_types_one_request: "both share types, one request";
+            b_secrets::b02_both_share_types_two_requests: "both share types, two requests";
+            b_secrets::b04_isolation_by_dropout_claims: "isolation by inconsistent dropout claims";
+            b_secrets::b06_survivors_below_threshold: "survivors below threshold";
+            b_secrets::b07_ask_a_declared_dropped_client: "ask a declared-dropped client";
+            b_secrets::b08_foreign_share_request: "foreign share request";
+            b_channels::b09_late_masked_input: "late masked input";
+            b_channels::b11_ciphertext_tampering: "ciphertext tampering";
+            b_channels::b12_benign_retry: "benign retry";
+            b_channels::b15_forced_openings: "forced openings";
+            b_secrets::b16_two_roots_in_a_complete_graph: "two roots in a complete graph";
+            b_secrets::b17_small_core: "small core";
+            b_channels::b19_forged_complaint: "forged complaint";
         }
     };
 }
@@ -116,6 +144,17 @@ pub fn named(name: &str) -> Attack {
 
 /// What is being tried right now, so that a failure can say so. One attack at a time in the program; tests print it instead.
 static TRYING: Mutex<Option<String>> = Mutex::new(None);
+
+/// Takes a check away in the gullible model (`crate::without`), and says what its attack then gains: the control of attacks
+/// that fail because of it.
+fn gained_without(rule: u8, attack: &str) -> String {
+    let all = without::all();
+    let entry = all.iter().find(|entry| (entry.rule, entry.attack) == (rule, attack));
+    let entry = entry.unwrap_or_else(|| panic!("R-{rule:02} has no attack called {attack}"));
+    let seen = entry.run();
+    assert!(entry.is_as_expected(&seen), "R-{rule:02}, {attack}: {seen:?}");
+    seen.without.expect("something is gained")
+}
 
 /// Says what is tried next: aloud, unless the program keeps it.
 fn trying(what: &str) {

@@ -26,14 +26,14 @@ use veilsum_aggregator::task::{FORMAT, Task, TaskFile};
 use veilsum_client::config::{Identity, Join};
 use veilsum_client::transport::{HttpTransport, Reply, Traffic, TransportError};
 use veilsum_client::{LocalWork, Participant, ParticipantError, RoundOutcome, Transport};
-use veilsum_crypto::client::{Membership, Policy};
+use veilsum_crypto::client::{Membership, Moment as Clocks, Policy};
 use veilsum_crypto::ids::{ClientId, Digest, RoundId, Timestamp};
 use veilsum_crypto::math::ring::RingVector;
 use veilsum_crypto::messages::certificate::CertificateBody;
 use veilsum_crypto::messages::{Bitmap, Certificate, Header, RoundResult, Survivors};
 use veilsum_crypto::primitives::codec::Reader;
 use veilsum_crypto::primitives::labels;
-use veilsum_crypto::primitives::signature::{IdentitySecretKey, Signed};
+use veilsum_crypto::primitives::signature::{IdentitySecretKey, Signed, Statement};
 use veilsum_crypto::server::{PhaseKind, StatementKind};
 use veilsum_crypto::testing::os_rng;
 use veilsum_crypto::transparency::checkpoint::CheckpointKey;
@@ -248,6 +248,45 @@ impl World {
         runtime.shutdown_background();
     }
 
+    /// Copies the embedded database away, while nothing runs on it.
+    pub fn backup(&self) -> TempDir {
+        assert!(self.replica.is_none(), "a copy of a database in use is none");
+        let copy = tempfile::tempdir_in(&self.folder).expect("room");
+        for file in self.database_files() {
+            std::fs::copy(&file, copy.path().join(file.file_name().expect("a file"))).expect("room");
+        }
+        copy
+    }
+
+    /// Puts a copy back in the database's place.
+    pub fn restore(&self, copy: &TempDir) {
+        assert!(self.replica.is_none(), "nothing runs on it");
+        self.database_files().iter().for_each(|file| std::fs::remove_file(file).expect("ours"));
+        for file in std::fs::read_dir(copy).expect("it is there") {
+            let file = file.expect("it is there").path();
+            std::fs::copy(&file, self.folder.path().join(file.file_name().expect("a file"))).expect("room");
+        }
+    }
+
+    /// The embedded database and what it keeps beside it.
+    pub fn database_files(&self) -> Vec<PathBuf> {
+        let files = std::fs::read_dir(&self.folder).expect("it is there").map(|file| file.expect("it is there").path());
+        let is_ours = |file: &PathBuf| file.to_string_lossy().contains("world.sqlite");
+        files.filter(is_ours).collect()
+    }
+
+    /// Every client starts anew, as a device that was reset.
+    pub fn forget_clients(&self) {
+        self.clients.iter().for_each(|client| {
+            let _ = std::fs::remove_file(&client.state); // it may never have taken part
+        });
+    }
+
+    /// Signs anything as the aggregator: who lies in its place has its keys.
+    pub fn signed(&self, statement: &Statement) -> Vec<u8> {
+        statement.clone().sign(&IdentitySecretKey::from_bytes(&self.secrets[1])).encode()
+    }
+
     /// The rounds of the running replica.
     pub fn rounds(&self) -> &Arc<Rounds<SqlStore>> {
         &self.replica.as_ref().expect("it runs").service.rounds
@@ -424,6 +463,15 @@ impl World {
 
     /// The same, with another value at its coordinate.
     pub fn send_with(&self, number: usize, value: f32, line: Line) -> Running {
+        self.start_client(number, value, 0, line)
+    }
+
+    /// The same, by a wall clock that is set so much later than this machine's.
+    pub fn send_at(&self, number: usize, skew_us: i64, line: Line) -> Running {
+        self.start_client(number, 1.0, skew_us, line)
+    }
+
+    fn start_client(&self, number: usize, value: f32, skew_us: i64, line: Line) -> Running {
         let line = Arc::new(line);
         let (identity, join, state) = (self.identity(number), self.join(), self.clients[number].state.clone());
         let (transport, noised, client) = (line.clone(), self.noised.clone(), self.clients[number].id);
@@ -433,6 +481,13 @@ impl World {
             let mut participant = participant.with_read_wait(READ_WAIT).on_noised(move |values| {
                 noised.lock().expect("no panic").insert(client, values.to_vec());
             });
+            if skew_us != 0 {
+                let start = std::time::Instant::now();
+                participant = participant.with_clock(Arc::new(move || Clocks {
+                    wall: Timestamp(SystemClock.now().0.saturating_add_signed(skew_us)),
+                    monotonic_ms: start.elapsed().as_millis() as u64,
+                }));
+            }
             // Whichever comes first: dropping the round's future is what a crash is.
             tokio::select! {
                 () = transport.lost.notified() => Ok::<_, ParticipantError>(None),

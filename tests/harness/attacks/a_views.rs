@@ -14,12 +14,12 @@ use veilsum_crypto::messages::key_advertisement::{RoundKeys, leaf_digest};
 use veilsum_crypto::messages::{
     Answer, Certificate, CoreSet, Header, KeyAdvertisement, Roster, SealedShares, Survivors,
 };
-use veilsum_crypto::params::RosterParams;
+use veilsum_crypto::params::{RingOrder, RosterParams};
 use veilsum_crypto::primitives::agreement::{ChannelSecretKey, MaskingSecretKey, SelfMaskSecret};
 use veilsum_crypto::primitives::codec::{Reader, write_prefixed};
 use veilsum_crypto::primitives::labels;
 use veilsum_crypto::primitives::signature::{IdentitySecretKey, Signed};
-use veilsum_crypto::server::StatementKind;
+use veilsum_crypto::server::{PhaseKind, StatementKind};
 use veilsum_crypto::testing::{World, now, os_rng, small_params};
 
 use super::rehearsal::Rehearsal;
@@ -27,33 +27,32 @@ use super::{Scale, Seen, trying};
 use crate::hostile::front::Asked;
 use crate::hostile::server::{Server, face, face_all, from, indices, list};
 
-/// Leaves that the server shows in the place of those admitted, under a roster that it signs over them.
+/// A directory of the server's making, under a roster that it signs over it: which client stands there with which leaf.
 pub(super) fn directory(
-    change: impl Fn(&Server) -> BTreeMap<ClientId, Vec<u8>> + Send + 'static,
+    made: impl Fn(&Server) -> BTreeMap<ClientId, Vec<u8>> + Send + 'static,
 ) -> impl FnMut(&mut Server, &Asked) -> Option<Reply> + Send + 'static {
-    let mut altered = None;
+    let mut kept = None;
     move |server, asked| {
-        if !asked.reads("roster") && !asked.reads("leaves") {
+        let is_settled = server.play.aggregator.statements.contains_key(&StatementKind::Roster);
+        if !is_settled || !(asked.reads("roster") || asked.reads("leaves")) {
             return None;
         }
-        if !server.play.aggregator.statements.contains_key(&StatementKind::Roster) {
-            return None; // not settled
-        }
-        let altered = altered.get_or_insert_with(|| change(server));
+        let leaves = kept.get_or_insert_with(|| made(server));
         if asked.reads("leaves") {
             let mut body = Vec::new();
-            for leaf in indices(asked) {
-                let client = server.assembly().roster().client(leaf);
-                let honest = server.play.aggregator.leaves([leaf]);
-                write_prefixed(&mut body, altered.get(&client).unwrap_or(&honest[&leaf]));
-            }
+            let leaves: Vec<&Vec<u8>> = leaves.values().collect();
+            indices(asked).into_iter().for_each(|leaf| write_prefixed(&mut body, leaves[leaf.index()]));
             return Some(Reply::new(200, body));
         }
-        let members = server.assembly().roster().members().iter();
-        let members =
-            members.map(|(client, digest)| (*client, altered.get(client).map_or(*digest, |leaf| leaf_digest(leaf))));
-        Some(Reply::new(200, server.roster(members.collect(), |_| {})))
+        let params = RosterParams::derive(leaves.len() as u32, &server.play.world.facts.header.params);
+        let members = leaves.iter().map(|(client, leaf)| (*client, leaf_digest(leaf))).collect();
+        Some(Reply::new(200, server.roster(members, |own| *own = params.expect("feasible"))))
     }
+}
+
+/// The directory as it honestly is.
+pub(super) fn admitted(server: &Server) -> BTreeMap<ClientId, Vec<u8>> {
+    server.play.aggregator.received[&PhaseKind::Advertising].clone()
 }
 
 /// Keys that the server drew itself.
@@ -112,8 +111,9 @@ pub async fn a01_key_directory_lie(scale: Scale) -> Seen {
     for how in FORGERIES {
         let lie = directory(move |server| {
             let neighbour = server.neighbours(server.victim())[0];
-            let leaf = server.play.aggregator.leaves([server.leaf(neighbour)]).into_values().next().expect("asked for");
-            BTreeMap::from([(neighbour, forged(&leaf, &server.play.world.facts.header, how))])
+            let mut leaves = admitted(server);
+            leaves.insert(neighbour, forged(&leaves[&neighbour], &server.play.world.facts.header, how));
+            leaves
         });
         let (faced, _) = face(Server::six().telling(lie), |_| {}).await;
         faced.stopped(6, &["advertise"]);
@@ -156,7 +156,7 @@ fn in_two_halves(server: &mut Server, asked: &Asked) -> Option<Reply> {
         return None;
     }
     let chain = server.play.world.facts.chain;
-    let (reader, n) = (server.client(from(asked)), server.assembly().params().n);
+    let (me, clients) = (server.leaf(server.client(from(asked))), server.assembly().roster());
     let rosters = [server.served(StatementKind::Roster), {
         let members = server.assembly().roster().members().to_vec();
         server.roster(members, |_| {})
@@ -169,6 +169,8 @@ fn in_two_halves(server: &mut Server, asked: &Asked) -> Option<Reply> {
     let have_spoken = |phase: &str| (0..6).all(|number| server.heard(server.client(number), phase).is_some());
     let later = || Some(Reply::new(204, []));
     let core = CoreSet::fix(server.all_but(&[]), &chain, root(half));
+    let mut neighbours = RingOrder::new(&root(half), server.assembly().params()).neighbours(me);
+    neighbours.sort();
     if asked.reads("roster") {
         return Some(Reply::new(200, rosters[half].clone()));
     }
@@ -179,11 +181,10 @@ fn in_two_halves(server: &mut Server, asked: &Asked) -> Option<Reply> {
         if !have_spoken("share") {
             return later();
         }
-        let me = server.leaf(reader);
-        let items = (0..n).map(LeafIndex).filter(|dealer| *dealer != me).filter_map(|dealer| {
-            let body = server.heard(server.assembly().roster().client(dealer), "share")?;
+        let items = neighbours.iter().filter_map(|dealer| {
+            let body = server.heard(clients.client(*dealer), "share")?;
             let dealt = SealedShares::decode(body, server.assembly().params().degree).expect("an honest message");
-            dealt.mail(dealer).into_iter().find(|(holder, _)| *holder == me).map(|(_, item)| item)
+            dealt.mail(*dealer).into_iter().find(|(holder, _)| *holder == me).map(|(_, item)| item)
         });
         return Some(Reply::new(200, list(&items.collect::<Vec<_>>())));
     }
@@ -201,13 +202,8 @@ fn in_two_halves(server: &mut Server, asked: &Asked) -> Option<Reply> {
         return Some(Reply::new(200, server.signed(survivors.statement())));
     }
     if asked.reads("uploads") {
-        let mut uploads: Vec<(ClientId, Vec<u8>)> = server
-            .neighbours(reader)
-            .into_iter()
-            .map(|client| (client, server.heard(client, "mask").expect("all spoke")[..223].to_vec()))
-            .collect();
-        uploads.sort();
-        return Some(Reply::new(200, list(&uploads.into_iter().map(|(_, upload)| upload).collect::<Vec<_>>())));
+        let upload = |leaf: &LeafIndex| server.heard(clients.client(*leaf), "mask").expect("all spoke")[..223].to_vec();
+        return Some(Reply::new(200, list(&neighbours.iter().map(upload).collect::<Vec<_>>())));
     }
     later()
 }

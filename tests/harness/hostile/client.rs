@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use veilsum_aggregator::clock::{Clock as _, SystemClock};
 use veilsum_aggregator::round::View;
@@ -31,6 +31,21 @@ use veilsum_crypto::update::{ModelUpdate, Noised, Privacy, prepare};
 
 use super::wire::{Answer, request};
 use crate::world::World;
+
+/// X25519 keys that make an agreed secret guessable, or that have another encoding (RFC 7748; docs/protocol.md §2.2): the five
+/// points of small order, one of them again unreduced, and the base point with its highest bit set.
+pub static SMALL_ORDER: LazyLock<[[u8; 32]; 7]> = LazyLock::new(|| {
+    [
+        "0000000000000000000000000000000000000000000000000000000000000000",
+        "0100000000000000000000000000000000000000000000000000000000000000",
+        "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800",
+        "5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157",
+        "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "0900000000000000000000000000000000000000000000000000000000000080",
+    ]
+    .map(|key| Digest::from_hex(key).expect("64 digits").0)
+});
 
 /// A client that takes each step of the protocol as it should, and sends what the test likes.
 pub struct Hand {

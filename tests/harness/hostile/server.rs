@@ -15,12 +15,14 @@ use veilsum_client::transport::Reply;
 use veilsum_client::{HttpTransport, LocalWork, Participant, ParticipantError, RoundOutcome};
 use veilsum_crypto::client::*;
 use veilsum_crypto::ids::{ClientId, Digest, LeafIndex, Timestamp};
-use veilsum_crypto::messages::{Bitmap, CoreSet, Header, RevocationList, Roster, SealedShares, Survivors};
+use veilsum_crypto::messages::{
+    Bitmap, Confirmation, CoreSet, Header, RevocationList, Roster, SealedShares, Survivors,
+};
 use veilsum_crypto::params::{RosterParams, RoundParams};
 use veilsum_crypto::primitives::codec::write_prefixed;
 use veilsum_crypto::primitives::labels;
 use veilsum_crypto::primitives::signature::{IdentitySecretKey, Signed, Statement};
-use veilsum_crypto::server::{Assembly, PhaseKind, RoundFacts, StatementKind};
+use veilsum_crypto::server::{Assembly, Phase, PhaseKind, RoundFacts, StatementKind};
 use veilsum_crypto::testing::{NOON, Play, TASK, World, now, os_rng, small_params};
 use veilsum_crypto::update::ModelUpdate;
 
@@ -65,6 +67,7 @@ pub struct Server {
     ready: BTreeMap<ClientId, ReadyToMask>,
     uploaded: BTreeMap<ClientId, AwaitingSurvivors>,
     confirmed: BTreeMap<ClientId, ReadyToUnmask>,
+    revoked: Vec<ClientId>,
     lie: Option<Lie>,
 }
 
@@ -82,6 +85,7 @@ impl Server {
             ready: BTreeMap::new(),
             uploaded: BTreeMap::new(),
             confirmed: BTreeMap::new(),
+            revoked: Vec::new(),
             lie: None,
         }
     }
@@ -104,6 +108,18 @@ impl Server {
     /// The same with another header.
     pub fn heading(mut self, change: impl FnOnce(&mut Header)) -> Self {
         self.play.world = with_header(self.play.world, change);
+        self
+    }
+
+    /// The same under a list by which the authority revokes these clients; they do not advertise.
+    pub fn revoking(mut self, number: u64, revoked: &[ClientId]) -> Self {
+        let until = NOON; // every certificate of this world began before
+        let entries = revoked.iter().map(|client| (*client, until)).collect();
+        let list = RevocationList::issue(number, entries, &self.play.world.authority);
+        let mut header = self.play.world.facts.header.clone();
+        (header.revocation_number, header.revocation_digest) = (list.number(), list.digest());
+        self.play.world.facts = RoundFacts::new(header, list);
+        self.revoked = revoked.to_vec();
         self
     }
 
@@ -192,6 +208,21 @@ impl Server {
         self.signed(Survivors::fix(members, Digest([7; 32]), &self.play.world.facts.chain, core).statement())
     }
 
+    /// A survivor list of the server's choice, and what all of the agreement set but the victims sign for it: the server holds
+    /// their keys.
+    pub fn certified(&self, members: Bitmap) -> (Vec<u8>, Vec<Vec<u8>>) {
+        let served = self.survivors(members);
+        let root = Signed::decode(&served, labels::SURVIVORS).expect("just signed").statement().root();
+        let victims: Vec<ClientId> = self.victims.iter().map(|number| self.client(*number)).collect();
+        let members = self.play.world.members.iter().filter(|member| {
+            !victims.contains(&member.client()) && self.assembly().order().agrees(self.leaf(member.client()))
+        });
+        let chain = &self.play.world.facts.chain;
+        let sign =
+            |member: &Arc<Membership>| Confirmation::sign(chain, root, member.client(), &member.identity).encode();
+        (served, members.map(sign).collect())
+    }
+
     /// A victim's mailbox, as it honestly is.
     pub fn mail(&self, client: ClientId) -> Vec<Vec<u8>> {
         let mut mail = self.play.aggregator.mail.get(&client).cloned().unwrap_or_default();
@@ -225,7 +256,10 @@ impl Server {
 
     /// The phases in which a victim spoke, in order.
     pub fn phases(&self, client: ClientId) -> Vec<String> {
-        self.said.iter().filter(|said| said.client == client).map(|said| said.phase.clone()).collect()
+        let mut phases: Vec<String> =
+            self.said.iter().filter(|said| said.client == client).map(|said| said.phase.clone()).collect();
+        phases.dedup(); // sent again
+        phases
     }
 
     fn answer(&mut self, asked: &Asked) -> Reply {
@@ -274,6 +308,8 @@ impl Server {
     fn go_on(&mut self, phase: &str) {
         let others: Vec<usize> =
             (0..self.play.world.members.len()).filter(|number| !self.victims.contains(number)).collect();
+        let others: Vec<usize> =
+            others.into_iter().filter(|number| !self.revoked.contains(&self.client(*number))).collect();
         let play = &mut self.play;
         match phase {
             "advertise" => {
@@ -283,8 +319,9 @@ impl Server {
                     let evidence =
                         HeaderEvidence { revocations: play.world.facts.revoked.encode(), ..Default::default() };
                     let turn = enrolled.advertise(TASK, &header, &evidence, now(), &mut os_rng());
-                    let (phase, body) = play.world.turn(turn.expect("an honest header"));
+                    let turn = turn.expect("an honest header");
                     let client = play.world.members[number].client();
+                    let (phase, body) = play.world.turn(turn);
                     play.put(client, &body);
                     self.rosters.insert(client, phase);
                 }
@@ -314,6 +351,10 @@ impl Server {
             true => Reply::new(200, body()),
             false => Reply::new(204, []),
         };
+        if let (Phase::Abandoned(reason, _), "rounds") = (&self.play.aggregator.phase, parts[0]) {
+            let detail = format!("abandoned: {reason}");
+            return Reply::new(410, serde_json::json!({"status": 410, "detail": detail, "rule": null}).to_string());
+        }
         match &parts[..] {
             ["tasks", _, "header"] if query == "after=0" => Reply::new(200, self.play.world.header()),
             ["tasks", _, "header"] => Reply::new(204, []),
@@ -367,6 +408,19 @@ fn with_header(mut world: World, change: impl FnOnce(&mut Header)) -> World {
     change(&mut header);
     world.facts = RoundFacts::new(header, RevocationList::none());
     world
+}
+
+/// The same authority, aggregator and clients, before a round with another header.
+pub fn same_people(world: &World, change: impl FnOnce(&mut Header)) -> World {
+    let copy = |key: &IdentitySecretKey| IdentitySecretKey::from_bytes(&key.to_bytes());
+    let same = World {
+        authority: copy(&world.authority),
+        aggregator: copy(&world.aggregator),
+        members: world.members.clone(),
+        saving: veilsum_crypto::primitives::seal::SavingKey::from_bytes([5; 32]),
+        facts: world.facts.clone(),
+    };
+    with_header(same, change)
 }
 
 /// A list as it is served. docs/wire.md §7
@@ -561,11 +615,32 @@ pub async fn face_all(server: Server) -> (Vec<Faced>, Served) {
     (faced, Arc::into_inner(served).expect("nobody else holds it"))
 }
 
-/// One call of a real client, and what came of it.
+/// One call of a real client, and how it ended.
+pub async fn once(participant: &mut Participant<HttpTransport>) -> Result<RoundOutcome, ParticipantError> {
+    participant.take_part(&Arc::new(Mutex::new(Zeros))).await
+}
+
+/// The same until something can be seen at the server; then the client's process ends. `false` if the client ended first.
+pub async fn until(
+    served: &Served,
+    participant: &mut Participant<HttpTransport>,
+    seen: impl Fn(&Server) -> bool,
+) -> bool {
+    let looking = async {
+        while !seen(&served.server.lock().expect("no panic")) {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    tokio::select! {
+        () = looking => true,
+        _ = once(participant) => false,
+    }
+}
+
+/// The same, and what came of it; if it stopped, it is called once more, and must be silent.
 pub async fn take_part(served: &Served, participant: &mut Participant<HttpTransport>) -> Faced {
-    let work = Arc::new(Mutex::new(Zeros));
     let client = participant.client();
-    let ended = participant.take_part(&work).await;
+    let ended = once(participant).await;
     let sent = || served.server.lock().expect("no panic").phases(client);
     let said = sent();
     let mut evidence = None;
@@ -574,7 +649,7 @@ pub async fn take_part(served: &Served, participant: &mut Participant<HttpTransp
     }
     if matches!(&ended, Ok(RoundOutcome::Stopped { .. } | RoundOutcome::LeftOut { .. })) {
         // It does not come back to this counter.
-        let _ = tokio::time::timeout(SILENCE, participant.take_part(&work)).await;
+        let _ = tokio::time::timeout(SILENCE, once(participant)).await;
         assert_eq!(sent(), said, "it sends nothing further");
     }
     Faced { ended, sent: said, evidence }
