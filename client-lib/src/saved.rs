@@ -167,13 +167,20 @@ impl Journal {
         std::fs::create_dir_all(&directory).map_err(failed("creating", &directory))?;
         let digest = hex::encode(&Sha256::digest(bytes)[..8]);
         let path = directory.join(format!("{name}-{digest}.bin"));
-        match private(&mut OpenOptions::new()).create_new(true).open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(path),
-            file => file
-                .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-                .map(|()| path.clone())
-                .map_err(failed("writing", &path)),
+        if std::fs::read(&path).is_ok_and(|kept| kept == bytes) {
+            return Ok(path);
         }
+        // Whole or not at all, also if this process dies, or if another client that keeps its state here saw the same lie.
+        let draw = getrandom::u64().map_err(|error| failed("naming", &path)(io::Error::other(error)))?;
+        let new = beside(&path, &format!(".{draw:016x}"));
+        let write = || {
+            let mut file = private(&mut OpenOptions::new()).create_new(true).open(&new)?;
+            file.write_all(bytes)?;
+            file.sync_all()
+        };
+        write().map_err(failed("writing", &new))?;
+        std::fs::rename(&new, &path).map_err(failed("replacing", &path))?;
+        Ok(path)
     }
 
     fn newest(&self) -> MutexGuard<'_, Session> {
@@ -259,6 +266,9 @@ mod tests {
         let second = journal.keep_evidence("lie", b"others").expect("room");
         assert_eq!(std::fs::read(&first).expect("kept"), b"bytes", "never overwritten");
         assert_eq!(journal.keep_evidence("lie", b"bytes").expect("there"), first);
+        std::fs::write(&first, b"by").expect("ours"); // as if a process had died over it
+        assert_eq!(journal.keep_evidence("lie", b"bytes").expect("room"), first);
+        assert_eq!(std::fs::read(&first).expect("kept"), b"bytes", "whole");
         for path in [path, first, second] {
             let mode = std::fs::metadata(&path).expect("there").permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{}", path.display());

@@ -18,6 +18,7 @@ mod a_statements;
 mod a_views;
 mod b_channels;
 mod b_secrets;
+mod c_cohorts;
 mod dice;
 mod rehearsal;
 
@@ -119,6 +120,10 @@ macro_rules! attacks {
             b_secrets::b16_two_roots_in_a_complete_graph: "two roots in a complete graph";
             b_secrets::b17_small_core: "small core";
             b_channels::b19_forged_complaint: "forged complaint";
+            c_cohorts::c04_small_cohort_after_dropout: "small cohort after dropout";
+            c_cohorts::c06_round_id_reuse: "round id reuse";
+            c_cohorts::c07_cross_task_replay: "cross-task replay";
+            c_cohorts::c12_metric_side_channel: "metric side channel";
         }
     };
 }

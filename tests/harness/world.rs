@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
+use sqlx::{AnyConnection, AssertSqlSafe, Connection as _, Executor as _, Row as _};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, Semaphore};
@@ -273,6 +274,27 @@ impl World {
         let files = std::fs::read_dir(&self.folder).expect("it is there").map(|file| file.expect("it is there").path());
         let is_ours = |file: &PathBuf| file.to_string_lossy().contains("world.sqlite");
         files.filter(is_ours).collect()
+    }
+
+    /// Everything that the embedded database has on disk.
+    pub fn database_bytes(&self) -> Vec<u8> {
+        self.database_files().iter().flat_map(|file| std::fs::read(file).unwrap_or_default()).collect()
+    }
+
+    /// What one query counts, past the aggregator.
+    pub async fn count(&self, query: &str) -> i64 {
+        sqlx::any::install_default_drivers();
+        let mut connection = AnyConnection::connect(&self.database).await.expect("the database answers");
+        let row = connection.fetch_one(AssertSqlSafe(query.to_string())).await.expect("a query of ours");
+        row.get(0)
+    }
+
+    /// Runs one statement, past the aggregator: what who has the database can do.
+    pub async fn execute(&self, statement: &str) -> u64 {
+        sqlx::any::install_default_drivers();
+        let mut connection = AnyConnection::connect(&self.database).await.expect("the database answers");
+        let done = connection.execute(AssertSqlSafe(statement.to_string())).await.expect("a statement of ours");
+        done.rows_affected()
     }
 
     /// Every client starts anew, as a device that was reset.

@@ -417,8 +417,8 @@ pub fn same_people(world: &World, change: impl FnOnce(&mut Header)) -> World {
         authority: copy(&world.authority),
         aggregator: copy(&world.aggregator),
         members: world.members.clone(),
-        saving: veilsum_crypto::primitives::seal::SavingKey::from_bytes([5; 32]),
         facts: world.facts.clone(),
+        ..World::new(world.facts.header.params)
     };
     with_header(same, change)
 }
@@ -473,9 +473,9 @@ impl Served {
         Self { server, fronts, folder: tempfile::tempdir().expect("a folder") }
     }
 
-    /// Where a victim keeps its state.
+    /// Where a victim keeps its state, and what it holds against the server.
     pub fn state(&self, number: usize) -> std::path::PathBuf {
-        self.folder.path().join(format!("state-{number}"))
+        self.folder.path().join(number.to_string()).join("state")
     }
 
     /// The real client with this number; its state is where it was, if there was one.
@@ -493,6 +493,7 @@ impl Served {
         join.policy = member.policy.clone();
         change(&mut join);
         let transport = HttpTransport::new(&url).expect("an address");
+        std::fs::create_dir_all(self.state(number).parent().expect("a folder")).expect("room");
         let participant = Participant::open(identity, join, &self.state(number), transport).await.expect("its state");
         let clock = hands.clone();
         participant.with_read_wait(READ_WAIT).with_clock(Arc::new(move || {
