@@ -19,6 +19,8 @@ mod a_views;
 mod b_channels;
 mod b_secrets;
 mod c_cohorts;
+mod d_clients;
+mod d_dropouts;
 mod dice;
 mod rehearsal;
 
@@ -124,6 +126,18 @@ macro_rules! attacks {
             c_cohorts::c06_round_id_reuse: "round id reuse";
             c_cohorts::c07_cross_task_replay: "cross-task replay";
             c_cohorts::c12_metric_side_channel: "metric side channel";
+            d_clients::d01_bad_shares: "bad shares";
+            d_clients::d02_over_degree_polynomial: "over-degree polynomial";
+            d_clients::d03_bad_share_at_unmask: "bad share at unmask";
+            d_clients::d04_framing: "framing";
+            d_clients::d09_malformed_vectors: "malformed vectors";
+            d_dropouts::d10_adversarial_dropout: "adversarial dropout";
+            d_dropouts::d11_mass_dropout: "mass dropout";
+            d_clients::d13_equivocating_upload: "equivocating upload";
+            d_clients::d18_dealer_off_the_polynomial: "dealer off the polynomial";
+            d_clients::d19_silent_acknowledgers: "silent acknowledgers";
+            d_clients::d20_edge_that_nobody_can_blame: "edge that nobody can blame";
+            d_clients::d21_false_complaint: "false complaint";
         }
     };
 }

@@ -360,6 +360,12 @@ impl World {
         standing.iter().find(|stand| stand.round == round).map_or(0, |stand| stand.clients)
     }
 
+    /// How many bodies of a client stand in a phase: one or none.
+    pub async fn admitted_bodies(&self, round: RoundId, phase: PhaseKind, client: ClientId) -> usize {
+        let bodies = self.rounds().store().bodies(round, phase, Some(&[client])).await;
+        bodies.expect("the store answers").len()
+    }
+
     /// Which charges stand.
     pub async fn ledger(&self) -> Vec<LedgerRow> {
         self.rounds().store().ledger(self.task.id).await.expect("the store answers")

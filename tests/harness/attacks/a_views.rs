@@ -437,7 +437,7 @@ pub async fn a08_parameter_downgrade(_: Scale) -> Seen {
 }
 
 /// The ring of docs/protocol.md §3.2, computed here from the text alone: leaf indices by position.
-fn ring(roster: Digest, n: u32) -> Vec<u32> {
+pub(super) fn ring(roster: Digest, n: u32) -> Vec<u32> {
     let label = b"veilsum/1/ring";
     let key = |index: &u32| -> [u8; 32] {
         let hash = Sha256::new_with_prefix([label.len() as u8]).chain_update(label).chain_update(roster.0);

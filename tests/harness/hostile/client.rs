@@ -5,6 +5,10 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 
+use curve25519_dalek::Scalar;
+use curve25519_dalek::scalar::clamp_integer;
+use sha2::{Digest as _, Sha512};
+
 use veilsum_aggregator::clock::{Clock as _, SystemClock};
 use veilsum_aggregator::round::View;
 use veilsum_crypto::client::{Enrolled, HeaderEvidence, Membership, Memory, Moment, Opened, Resumed, Sealed};
@@ -46,6 +50,29 @@ pub static SMALL_ORDER: LazyLock<[[u8; 32]; 7]> = LazyLock::new(|| {
     ]
     .map(|key| Digest::from_hex(key).expect("64 digits").0)
 });
+
+/// Adds the order of the group to a scalar: another encoding of the same signature, where canonical ones are not demanded.
+pub fn add_group_order(scalar: &mut [u8]) {
+    let order_less_one = Scalar::ZERO - Scalar::ONE;
+    let mut carry = 1_u16;
+    for (byte, of_order) in scalar.iter_mut().zip(order_less_one.as_bytes()) {
+        carry += u16::from(*byte) + u16::from(*of_order);
+        (*byte, carry) = (carry as u8, carry >> 8);
+    }
+}
+
+/// A signature of whoever holds `key` with the identity for R: it verifies wherever R is only compared, not judged.
+pub fn with_small_order_commitment(statement: &Statement, key: &IdentitySecretKey) -> Vec<u8> {
+    let mut commitment = [0; 32];
+    commitment[0] = 1; // the identity of edwards25519
+    let expanded: [u8; 64] = Sha512::digest(*key.to_bytes()).into();
+    let half = expanded[..32].try_into().expect("32 bytes");
+    let secret = Scalar::from_bytes_mod_order(clamp_integer(half));
+    let bytes = statement.encode();
+    let challenge = Sha512::new_with_prefix(commitment).chain_update(key.public().as_bytes()).chain_update(&bytes);
+    let response = Scalar::from_hash(challenge) * secret;
+    [&bytes[..], &commitment, response.as_bytes()].concat()
+}
 
 /// A client that takes each step of the protocol as it should, and sends what the test likes.
 pub struct Hand {
@@ -341,6 +368,11 @@ impl Liar {
 
     fn identity(&self) -> &IdentitySecretKey {
         &self.hand.member.identity
+    }
+
+    /// s and b.
+    pub fn secrets(&self) -> (ShareScalar, ShareScalar) {
+        (self.masking.to_scalar(), self.self_mask.to_scalar())
     }
 
     /// Its leaf.

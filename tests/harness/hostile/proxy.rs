@@ -17,6 +17,8 @@ pub enum Meddling {
     Pass,
     /// It passes to another aggregator.
     PassTo(SocketAddr),
+    /// Another passes in its place.
+    PassAs(Asked),
     /// It passes; its answer is lost.
     LoseAnswer,
     /// It is answered here.
@@ -56,6 +58,7 @@ impl Proxy {
                 let told = match meddle(asked.clone()).await {
                     Meddling::Pass => forward(upstream, &asked).await.into(),
                     Meddling::PassTo(other) => forward(other, &asked).await.into(),
+                    Meddling::PassAs(other) => forward(upstream, &other).await.into(),
                     Meddling::LoseAnswer => {
                         forward(upstream, &asked).await;
                         Told::Lost
