@@ -22,6 +22,10 @@ mod c_cohorts;
 mod d_clients;
 mod d_dropouts;
 mod dice;
+mod e_crypto;
+mod f_noise;
+mod g_service;
+mod h_operations;
 mod rehearsal;
 
 /// How many times as much is executed as by default.
@@ -138,6 +142,25 @@ macro_rules! attacks {
             d_clients::d19_silent_acknowledgers: "silent acknowledgers";
             d_clients::d20_edge_that_nobody_can_blame: "edge that nobody can blame";
             d_clients::d21_false_complaint: "false complaint";
+            e_crypto::e03_mask_bias: "mask bias";
+            e_crypto::e05_invalid_dh_points: "invalid DH points";
+            e_crypto::e07_shamir_indices: "Shamir indices";
+            e_crypto::e08_vacuous_loops: "vacuous loops";
+            e_crypto::e10_encoding_ambiguity: "encoding ambiguity";
+            e_crypto::e11_vector_suites: "vector suites";
+            f_noise::f01_floating_point_attack: "floating point attack";
+            f_noise::f02_sampler_timing: "sampler timing";
+            f_noise::f06_noise_wrap: "noise wrap";
+            f_noise::f08_sampler_law: "sampler law";
+            g_service::g01_oversized_body: "oversized body";
+            g_service::g02_decompression_bomb: "decompression bomb";
+            g_service::g03_slowloris_headers: "slowloris headers";
+            g_service::g10_idempotency: "idempotency";
+            g_service::g14_sql_protocol_smuggling: "SQL protocol smuggling";
+            g_service::g15_deserialiser_rce_class: "deserialiser RCE class";
+            g_service::g16_late_retry: "late retry";
+            h_operations::h03_sql_injection: "SQL injection";
+            h_operations::h07_config_change_mid_round: "config change mid-round";
         }
     };
 }

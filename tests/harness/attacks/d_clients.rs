@@ -28,12 +28,12 @@ fn random_share() -> ShareScalar {
 }
 
 /// All but client 0 take part as they should.
-fn others(world: &World) -> Vec<Running> {
+pub(super) fn others(world: &World) -> Vec<Running> {
     (1..world.clients.len()).map(|number| world.send(number, world.line())).collect()
 }
 
 /// They see the exact sum of these.
-async fn all_see(world: &World, others: Vec<Running>, in_sum: impl IntoIterator<Item = usize>) {
+pub(super) async fn all_see(world: &World, others: Vec<Running>, in_sum: impl IntoIterator<Item = usize>) {
     let round = world.round(1).await;
     for other in others {
         let ending = other.end().await;
@@ -249,7 +249,7 @@ fn liar_id(world: &World) -> ClientId {
 }
 
 /// Real clients, some of whom sign something else in one phase: a proxy that has their keys exchanges their messages.
-async fn with_bent_messages(
+pub(super) async fn with_bent_messages(
     shape: Shape,
     liars: usize,
     phase: &'static str,

@@ -51,6 +51,13 @@ pub static SMALL_ORDER: LazyLock<[[u8; 32]; 7]> = LazyLock::new(|| {
     .map(|key| Digest::from_hex(key).expect("64 digits").0)
 });
 
+/// Ed25519 identity keys of small order: the identity, and the point of order two. docs/protocol.md §2.7
+pub fn small_order_identity() -> [[u8; 32]; 2] {
+    let identity = std::array::from_fn(|at| u8::from(at == 0));
+    let order_two = SMALL_ORDER[4]; // y = -1; for X25519 the same bytes are u = p - 1
+    [identity, order_two]
+}
+
 /// Adds the order of the group to a scalar: another encoding of the same signature, where canonical ones are not demanded.
 pub fn add_group_order(scalar: &mut [u8]) {
     let order_less_one = Scalar::ZERO - Scalar::ONE;
