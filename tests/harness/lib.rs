@@ -10,6 +10,7 @@ pub mod memory_store;
 pub mod postgres;
 pub mod programs;
 pub mod proxy;
+pub mod simulate;
 pub mod without;
 pub mod world;
 pub mod wycheproof;
