@@ -191,7 +191,7 @@ async fn a_round_abandoned_after_masking_opened_is_audited() {
     assert_eq!(ended.as_deref(), Some("too few clients uploaded"));
 }
 
-/// C-71: the operator's retention ends what the export holds, and the round's record goes on without it.
+/// C-59: the operator's retention ends what the export holds, and the round's record goes on without it.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_export_ends_with_its_retention_and_is_not_for_others() {
     let world = World::new(Shape::of(3)).await;

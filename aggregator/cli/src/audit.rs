@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use crate::exit::Code;
 use crate::output::Output;
 
+mod round;
 mod tables;
 
 /// Options of `audit`.
@@ -20,11 +21,15 @@ enum Audit {
     /// Check this build's privacy and graph computations against tables from independent tools, row by row.
     #[command(after_help = tables::EXAMPLES)]
     Tables(tables::Options),
+    /// Check the export of a round against three public keys: what its clients signed must lead to what the aggregator signed.
+    #[command(after_help = round::EXAMPLES)]
+    Round(round::Options),
 }
 
 /// Runs one audit. The code says what was found; an error, that it could not be carried out.
 pub fn run(options: Options, output: Output) -> Result<Option<Code>> {
     match options.audit {
         Audit::Tables(options) => tables::run(&options, output),
+        Audit::Round(options) => round::run(&options, output),
     }
 }

@@ -45,6 +45,7 @@ Examples:
   veilsum task create task.toml --check              what a task asks of its clients
   veilsum status --watch                             what the service is doing
   veilsum join --identity alice.toml --join join.toml --vector update.npy
+  veilsum audit round round-3.export --join join.toml --log-key KEY
   veilsum audit tables tests/reference/privacy       check this build against figures from other tools
 docs/quickstart.md walks through all of it.";
 

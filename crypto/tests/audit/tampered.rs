@@ -173,7 +173,7 @@ fn honest() -> (IdentitySecretKey, Export, Pins) {
     (operator, export, pins)
 }
 
-/// C-70: what the operator signs, it must have from its clients: another core, list, roster or result under its own valid
+/// C-58: what the operator signs, it must have from its clients: another core, list, roster or result under its own valid
 /// signature is found.
 #[test]
 fn statements_that_the_clients_messages_do_not_lead_to_are_found_though_they_are_signed() {
@@ -229,7 +229,7 @@ fn statements_that_the_clients_messages_do_not_lead_to_are_found_though_they_are
     fails(&lie, &pins, Section::Ledger);
 }
 
-/// C-70, R-09: one key under two names, in leaves that nobody opened, is found in the whole roster.
+/// C-58, R-09: one key under two names, in leaves that nobody opened, is found in the whole roster.
 #[test]
 fn a_roster_with_one_key_twice_is_found_though_everything_is_signed() {
     let mut stage = Stage::twelve();
