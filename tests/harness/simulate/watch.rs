@@ -143,10 +143,11 @@ pub async fn judge(sim: &Arc<Sim>, servers: &Servers, clients: &[Arc<Device>]) {
             sim.violation(format_args!("round {counter}: masking opened {masked}, but its charge was not booked so"));
         }
         let opened = phase == PhaseKind::Published && ended.sum().await;
-        let mut seen = sim.seen.lock().expect("one thread");
-        let count = if opened { &mut seen.released } else { &mut seen.abandoned };
-        *count += 1;
-        drop(seen);
+        {
+            let mut seen = sim.seen.lock().expect("one thread");
+            let count = if opened { &mut seen.released } else { &mut seen.abandoned };
+            *count += 1;
+        }
         if !opened {
             ended.was_right_to_end().await;
         }
