@@ -38,7 +38,7 @@ verification::attacks!(one_test_each);
 /// Rows that are due and not played yet. Empty when the catalogue is done.
 const PENDING: &[&str] = &["E12", "H04"];
 
-/// C-50: every row of the catalogue that is due is played, by one function that bears its id.
+/// C-117: every row of the catalogue that is due is played, by one function that bears its id.
 #[test]
 fn every_row_of_the_catalogue_is_played_once() {
     let mut played = BTreeMap::new();

@@ -18,7 +18,8 @@ use super::{Scale, Seen, gained_without, trying};
 use crate::hostile::Hand;
 use crate::hostile::front::Asked;
 use crate::hostile::proxy::{Meddling, Proxy};
-use crate::hostile::server::{Server, face, face_all, list, same_people};
+use crate::hostile::server::{Server, list, same_people};
+use crate::hostile::victims::{face, face_all};
 use crate::world::{Fate, Gate, Moment, Running, Shape, World};
 
 /// B09. An upload that was held back comes after its sender was declared dropped and its masks were rebuilt.

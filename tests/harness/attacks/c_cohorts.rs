@@ -11,7 +11,8 @@ use veilsum_crypto::testing::client_id;
 
 use super::{Scale, Seen, trying};
 use crate::hostile::proxy::{Meddling, Proxy};
-use crate::hostile::server::{Served, Server, hands, once};
+use crate::hostile::server::Server;
+use crate::hostile::victims::{Served, hands, once};
 use crate::hostile::{Answer, Hand, request};
 use crate::world::{Ending, Fate, Moment, Running, Shape, World, task_file};
 

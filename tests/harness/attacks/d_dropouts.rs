@@ -6,7 +6,7 @@ use veilsum_crypto::ids::{ClientId, LeafIndex};
 use veilsum_crypto::server::{PhaseKind, StatementKind};
 use veilsum_crypto::testing::{Play, small_params};
 
-use super::a_views::ring;
+use super::a_rosters::ring;
 use super::dice::Dice;
 use super::{Scale, Seen};
 use crate::hostile::proxy::{Meddling, Proxy};

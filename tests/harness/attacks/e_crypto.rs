@@ -12,10 +12,12 @@ use veilsum_crypto::primitives::labels;
 use veilsum_crypto::primitives::signature::{IdentityPublicKey, Signed};
 use veilsum_crypto::server::{Phase, PhaseKind, StatementKind};
 
-use super::d_clients::{all_see, others, with_bent_messages};
+use super::d_dealers::{all_see, others};
 use super::dice::{Dice, uniform_p};
 use super::{Scale, Seen, trying};
-use crate::hostile::server::{Server, face, list};
+use crate::hostile::bent::with_bent_messages;
+use crate::hostile::server::{Server, list};
+use crate::hostile::victims::face;
 use crate::hostile::{Hand, SMALL_ORDER, leaf_of, small_order_identity};
 use crate::world::{Shape, World};
 use crate::{encoding, wycheproof};

@@ -1,4 +1,4 @@
-//! G: the service under requests that are too long, too slow, too many or out of range. The real aggregator, over sockets.
+//! G: the service under requests that are too long, too slow, too many or too late. The real aggregator, over sockets.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -9,13 +9,13 @@ use veilsum_aggregator::http::listen::HEADERS_TIME_MAX;
 use veilsum_crypto::ids::{ClientId, RoundId};
 use veilsum_crypto::server::PhaseKind;
 
-use super::d_clients::{all_see, others};
+use super::d_dealers::{all_see, others};
 use super::{Scale, Seen, trying};
 use crate::hostile::{Hand, exchange, request};
 use crate::world::{Engine, Gate, Running, Shape, World};
 
 /// What this process holds in memory now, in bytes. Aggregator, clients and attackers are all in it.
-fn resident_bytes() -> u64 {
+pub(super) fn resident_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux says so");
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("it is there");
     let kib = line.split_whitespace().nth(1).and_then(|number| number.parse::<u64>().ok());
@@ -102,68 +102,6 @@ pub async fn g01_oversized_body(scale: Scale) -> Seen {
     ))
     .count("closed", closed)
     .figure("growth of memory, MiB", growth as f64 / f64::from(1 << 20))
-}
-
-/// G02. Bodies that would be a thousand times larger once expanded.
-pub async fn g02_decompression_bomb(_: Scale) -> Seen {
-    let world = World::new(Shape::patient(3)).await;
-    let mut hand = Hand::new(&world, 0, 1).await;
-    let good = hand.advert().await;
-    let target = hand.path(&format!("advertise/{}", hand.client()));
-    // One megabyte of zeros, gzipped by hand: a thousand bytes.
-    let bomb = gzip_of_zeros(1 << 20);
-    assert!(bomb.len() < 2_048);
-    let before = resident_bytes();
-    let mut refused = 0;
-    for encoding in ["gzip", "br", "zstd", "deflate", "x-gzip", "identity, gzip", "gzip, gzip", "IDENTITY", ""] {
-        trying(encoding);
-        for body in [&bomb, &good] {
-            request(world.address, "PUT", &target, &[("content-encoding", encoding)], body).await.is(415, None);
-            refused += 1;
-        }
-    }
-    // Unannounced it is no message.
-    let answer = request(world.address, "PUT", &target, &[], &bomb).await;
-    assert!([400, 413].contains(&answer.status), "{}", answer.status);
-    // A transfer encoding other than chunks is refused before that.
-    let coded =
-        format!("PUT {target} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: gzip, chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n");
-    let answer = exchange(world.address, coded.as_bytes()).await;
-    assert!((400..500).contains(&answer.status), "{}", answer.status);
-    let growth = resident_bytes().saturating_sub(before);
-    request(world.address, "PUT", &target, &[("content-encoding", "identity")], &good).await.is_admitted();
-    let running = others(&world);
-    crate::hostile::finish(&world, hand).await;
-    all_see(&world, running, 0..3).await;
-    Seen::new(format!(
-        "{refused} bodies in 9 spellings of content encodings: 415, nothing expanded (memory {} KiB more); the same without announcement \
-         is no message",
-        growth / 1024
-    ))
-    .count("bytes expanded", 0)
-}
-
-/// A gzip file of zeros: one stored header, fixed Huffman codes, matches of 258 at distance 1. RFC 1951, 1952
-fn gzip_of_zeros(len: usize) -> Vec<u8> {
-    let mut bits = Vec::new();
-    let mut push = |value: u32, count: u32, is_code: bool| {
-        // Codes go from their highest bit, numbers from their lowest.
-        (0..count).for_each(|at| bits.push((value >> if is_code { count - 1 - at } else { at }) & 1 == 1));
-    };
-    push(1, 1, false);
-    push(1, 2, false);
-    push(0x30, 8, true); // the literal 0
-    for _ in 0..(len - 1) / 258 {
-        push(0b1100_0101, 8, true); // length 258
-        push(0, 5, true); // distance 1
-    }
-    push(0, 7, true);
-    let mut out = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
-    out.extend(
-        bits.chunks(8).map(|eight| eight.iter().enumerate().fold(0, |byte, (at, bit)| byte | u8::from(*bit) << at)),
-    );
-    out.extend([0; 8]); // nobody comes so far as to check the sum
-    out
 }
 
 /// The time of an honest read, and whether it was answered.
@@ -292,135 +230,6 @@ pub async fn g10_idempotency(scale: Scale) -> Seen {
          time, one row each, the upload added once: the sum exact"
     ))
     .count("rows per message", 1)
-}
-
-/// G14. Numbers at and beyond the limits of 31, 32, 63 and 64 bits, wherever a number is read.
-pub async fn g14_sql_protocol_smuggling(_: Scale) -> Seen {
-    let mut refused = 0;
-    for engine in [Engine::Sqlite, Engine::Postgres] {
-        let world = World::new(Shape { engine, ..Shape::patient(3) }).await;
-        let mut hand = Hand::new(&world, 0, 1).await;
-        let good = hand.advert().await;
-        let limits: Vec<String> = [31_u32, 32, 63, 64]
-            .into_iter()
-            .flat_map(|bits| [-1, 0, 1].map(|off| (1_i128 << bits) + off))
-            .map(|number| number.to_string())
-            .collect();
-        // Lengths above 4 GiB, announced.
-        let target = hand.path(&format!("advertise/{}", hand.client()));
-        for length in &limits {
-            let head = format!("PUT {target} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n");
-            let answer = exchange(world.address, head.as_bytes()).await;
-            assert!([400, 413].contains(&answer.status), "{length}: {}", answer.status);
-            refused += 1;
-        }
-        hand.put("advertise", &good).await.is_admitted();
-        let running = others(&world);
-        world.reached(hand.round, PhaseKind::Sharing).await;
-        let task = world.task.id;
-        for number in &limits {
-            // Indices of leaves; counters; sizes of the log; waiting times.
-            let path = hand.path(&format!("leaves?i={number}"));
-            hand.get(&path, Some(&hand.permit(&path))).await.is(400, Some(37));
-            let fits = number.parse::<u64>().is_ok();
-            let answer = hand.get(&format!("/v1/tasks/{task}/header?after={number}&wait=0"), None).await;
-            assert_eq!(answer.status, if fits { 204 } else { 400 }, "after={number}");
-            let answer = hand.get(&format!("/v1/log/consistency?from=1&to={number}"), None).await;
-            assert_eq!(answer.status, if fits { 404 } else { 400 }, "to={number}");
-            let path = hand.path("roster");
-            let answer = hand.get(&format!("{path}?wait={number}"), Some(&hand.permit(&path))).await;
-            assert_eq!(answer.status, if fits { 200 } else { 400 }, "wait={number}");
-            refused += 4;
-        }
-        // Numbers of a task file: bounded when it is read, long before a column.
-        for (key, value) in [("rounds", u64::MAX), ("grace_ms", u64::MAX), ("rounds", 1 << 63)] {
-            trying(key);
-            let mut file = crate::world::task_file(&Shape::patient(3));
-            match key {
-                "rounds" => file.rounds = value,
-                _ => file.grace_ms = value,
-            }
-            let model = veilsum_aggregator::round::learn::to_bytes(&world.model);
-            // Taken or refused, but never stored as something else.
-            if let Ok(task) = world.rounds().create_task(&file, &model).await {
-                let tasks = veilsum_aggregator::store::Store::tasks(world.rounds().store()).await;
-                let row = tasks.expect("the store answers").into_iter().find(|row| row.task == task);
-                assert!(row.expect("just made").file.contains(&value.to_string()), "{key}");
-            }
-            refused += 1;
-        }
-        for field in [i64::MAX as u64 + 1, u64::MAX] {
-            // Indices and counters of statements are of fixed width: what is signed with such numbers is no statement of this
-            // round.
-            let other = veilsum_crypto::messages::Header { counter: field, ..hand.header.clone() };
-            let path = hand.path("roster");
-            let permit =
-                veilsum_crypto::messages::ReadPermit::sign(&path, &other.chain(), hand.client(), &hand.member.identity);
-            hand.get(&path, Some(&hex::encode(permit.encode()))).await.is(403, Some(37));
-            refused += 1;
-        }
-        crate::hostile::finish(&world, hand).await;
-        all_see(&world, running, 0..3).await;
-    }
-    Seen::new(format!(
-        "{refused} numbers at 2^31, 2^32, 2^63 and 2^64, one below and one above, as lengths, indices, counters, log sizes, waits and in \
-         task files, on SQLite and PostgreSQL: refused or taken as they are, never 5xx; rounds beside them exact"
-    ))
-    .count("requests", refused)
-}
-
-/// Crates that read formats which carry code or types of the sender's choosing, or have no canonical form.
-const FORMATS: [&str; 14] = [
-    "bincode",
-    "borsh",
-    "ciborium",
-    "postcard",
-    "ron",
-    "rmp",
-    "rmp-serde",
-    "rmpv",
-    "serde-pickle",
-    "serde_cbor",
-    "serde_yaml",
-    "bson",
-    "typetag",
-    "speedy",
-];
-
-/// G15. Is there a parser that would build what the sender names?
-pub async fn g15_deserialiser_rce_class(_: Scale) -> Seen {
-    let lock = include_str!("../../../Cargo.lock");
-    let packages: Vec<(&str, Vec<&str>)> = lock
-        .split("[[package]]")
-        .skip(1)
-        .map(|package| {
-            let name = package.lines().find_map(|line| line.strip_prefix("name = ")).expect("a name");
-            let wants = package.lines().filter_map(|line| line.strip_prefix(" \"")?.split(['"', ' ']).next());
-            (name.trim_matches('"'), wants.collect())
-        })
-        .collect();
-    // Everything that the service and the client are built from.
-    let mut reached = vec!["veilsum-aggregator", "veilsum-client", "veilsum-crypto", "veilsum"];
-    let mut at = 0;
-    while at < reached.len() {
-        let wants = packages.iter().filter(|(name, _)| *name == reached[at]).flat_map(|(_, wants)| wants);
-        let new: Vec<&str> = wants.copied().filter(|name| !reached.contains(name)).collect();
-        reached.extend(new);
-        at += 1;
-    }
-    reached.sort_unstable();
-    reached.dedup();
-    assert!(reached.contains(&"axum") && reached.contains(&"serde_json"), "the walk finds what is known to be there");
-    let found: Vec<&&str> = reached.iter().filter(|name| FORMATS.contains(name)).collect();
-    assert!(found.is_empty(), "built with {found:?}");
-    Seen::new(format!(
-        "{} crates behind the service and the client, by Cargo.lock: none of {} that read code-carrying or type-tagged formats. Messages \
-         are decoded by one hand-written decoder each (docs/wire.md); JSON goes out in errors and comes in on the operator's side only",
-        reached.len(),
-        FORMATS.len()
-    ))
-    .count("crates", reached.len())
-    .count("found", 0)
 }
 
 /// G16. The same upload after its phase has closed, after the round is over, after its record was purged.
