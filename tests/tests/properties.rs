@@ -185,11 +185,20 @@ proptest! {
             survives(&result.statement().encode(), changed, decode, |result| result.statement().encode())?;
         }
 
+        let (begins, ends) = (numbers[0] >> 1, (numbers[0] >> 1) + 1 + (numbers[1] >> 1));
         let body = CertificateBody {
-            client: CLIENT, identity: key.public(), group: small[3], group_size: small[4],
-            not_before: Timestamp(numbers[0]), not_after: Timestamp(numbers[1]),
+            client: CLIENT, identity: key.public(), group: small[3], group_size: small[4].max(1),
+            not_before: Timestamp(begins), not_after: Timestamp(ends),
         };
-        survives(&Certificate::issue(body, &key).encode(), changed, Certificate::decode, Certificate::encode)?;
+        survives(&Certificate::issue(body.clone(), &key).encode(), changed, Certificate::decode, Certificate::encode)?;
+        for senseless in [
+            CertificateBody { group_size: 0, ..body.clone() },
+            CertificateBody { not_after: body.not_before, ..body.clone() },
+            CertificateBody { not_before: body.not_after, not_after: body.not_before, ..body },
+        ] {
+            let refused = Certificate::decode(&Certificate::issue(senseless, &key).encode());
+            prop_assert!(matches!(refused, Err(DecodeError::NotCanonical { .. })), "{:?}", refused);
+        }
         let entries = revoked.into_iter().map(|(id, before)| (ClientId(id), Timestamp(before))).collect();
         let list = RevocationList::issue(numbers[2].max(1), entries, &key).encode();
         survives(&list, changed, |bytes| RevocationList::decode(bytes, &key.public()), RevocationList::encode)?;
