@@ -3,7 +3,7 @@
 //! `Pr[X = k]` is proportional to `exp(-k^2/(2 sigma^2))`, sigma^2 a fraction. Shares do not add up to a discrete Gaussian:
 //! [`super::distributed`] says what their sum hides, and why no round uses a sigma below 2.
 //!
-//! **Method.** Inversion of the law of |X| ([`super::inversion`]). The weights follow from two exponentials by multiplication:
+//! **Method.** Inversion of the law of |X| (`inversion.rs`). The weights follow from two exponentials by multiplication:
 //! `w_{k+1} = w_k r_k`, `r_{k+1} = r_k exp(-1/sigma^2)`, `r_0 = exp(-1/(2 sigma^2))`, all in units of 2^-192. Everything is
 //! integer arithmetic: all platforms draw the same noise from the same seed.
 //!

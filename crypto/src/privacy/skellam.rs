@@ -14,7 +14,7 @@
 //! table (at most 2^17), and less than 2^-120 for what lies beyond 16 standard deviations. Charge
 //! [`SkellamSampler::distance`] times the number of coordinates to delta.
 //!
-//! What a local observer sees: [`super::inversion`].
+//! What a local observer sees: `inversion.rs`.
 
 use alloc::vec::Vec;
 use core::fmt;

@@ -31,7 +31,7 @@ pub struct Options {
     /// The authority's key, 64 digits; instead of the join file's.
     #[arg(long)]
     authority_key: Option<String>,
-    /// The log's key, <name>+<key id>+<base64>, as `veilsum status` prints it.
+    /// The log's key, `<name>+<key id>+<base64>`, as `veilsum status` prints it.
     #[arg(long)]
     log_key: String,
 }

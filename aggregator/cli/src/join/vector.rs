@@ -19,7 +19,7 @@ const FILE_BYTES_MAX: u64 = (8 << 28) + (1 << 20);
 /// A vector from a file. Secret: it is the client's data.
 pub struct Vector {
     values: Zeroizing<Vec<f32>>,
-    /// What the file holds, for errors: "update.npy (float64[1862])".
+    /// What the file holds, for errors: `update.npy (float64[1862])`.
     described: String,
     weight: Option<f32>,
 }
