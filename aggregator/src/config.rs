@@ -26,6 +26,9 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// The enrolment authority's public key, 64 hexadecimal digits.
     pub authority_key: String,
+    /// Public keys of auditors, who may read rounds as participants do, each 64 hexadecimal digits.
+    #[serde(default)]
+    pub auditor_keys: Vec<String>,
     /// Task files to serve, each with `model` beside it.
     #[serde(default)]
     pub tasks: Vec<TaskEntry>,
@@ -157,6 +160,7 @@ mod tests {
             database: None,
             data_dir: "data".into(),
             authority_key: "00".repeat(32),
+            auditor_keys: Vec::new(),
             tasks: Vec::new(),
             behind_tls_proxy: false,
             insecure_listen: false,

@@ -44,6 +44,8 @@ pub struct ServiceKeys {
     pub origin: String,
     /// Whose certificates count.
     pub authority: IdentityPublicKey,
+    /// Who may read rounds beside their participants, R-35.
+    pub auditors: Vec<IdentityPublicKey>,
 }
 
 /// Why a request cannot be served.

@@ -34,7 +34,7 @@ use veilsum_crypto::messages::certificate::CertificateBody;
 use veilsum_crypto::messages::{Bitmap, Certificate, Header, RoundResult, Survivors};
 use veilsum_crypto::primitives::codec::Reader;
 use veilsum_crypto::primitives::labels;
-use veilsum_crypto::primitives::signature::{IdentitySecretKey, Signed, Statement};
+use veilsum_crypto::primitives::signature::{IdentityPublicKey, IdentitySecretKey, Signed, Statement};
 use veilsum_crypto::server::{PhaseKind, StatementKind};
 use veilsum_crypto::testing::os_rng;
 use veilsum_crypto::transparency::checkpoint::CheckpointKey;
@@ -134,6 +134,8 @@ pub struct World {
     pub task: Task,
     /// What clients insist on.
     pub policy: Policy,
+    /// Whom the operator lets read; of the next start.
+    pub auditors: Vec<IdentityPublicKey>,
     /// In the order of their numbers.
     pub clients: Vec<Enrolled>,
     /// What each client wrote down last before it masked.
@@ -181,6 +183,7 @@ impl World {
             address: ([127, 0, 0, 1], 0).into(),
             task,
             policy,
+            auditors: Vec::new(),
             clients,
             noised: Arc::default(),
             model,
@@ -206,6 +209,7 @@ impl World {
                 checkpoint: CheckpointKey::from_bytes(checkpoint),
                 origin: "veilsum.test/log".into(),
                 authority: self.authority.public(),
+                auditors: self.auditors.clone(),
             },
             listen,
             operations: None,

@@ -5,14 +5,16 @@ use std::collections::BTreeMap;
 
 use veilsum_aggregator::store::{Retention, Store as _};
 use veilsum_crypto::audit::{Export, Outcome, Pins, Report, Section, Value, audit_bytes};
-use veilsum_crypto::ids::{Digest, RoundId, Timestamp};
+use veilsum_crypto::ids::{ClientId, Digest, RoundId, Timestamp};
+use veilsum_crypto::messages::ReadPermit;
 use veilsum_crypto::messages::opening::SharePair;
 use veilsum_crypto::primitives::agreement::MaskingSecretKey;
-use veilsum_crypto::primitives::signature::IdentityPublicKey;
+use veilsum_crypto::primitives::signature::{IdentityPublicKey, IdentitySecretKey};
 use veilsum_crypto::server::PhaseKind;
 use veilsum_crypto::testing::os_rng;
 use veilsum_crypto::transparency::checkpoint::LogKey;
 use verification::hostile::*;
+use verification::programs::{Said, veilsum};
 use verification::world::*;
 
 async fn ask(world: &World, target: &str) -> Answer {
@@ -221,6 +223,49 @@ async fn an_export_ends_with_its_retention_and_is_not_for_others() {
     assert_eq!((&view["phase"], &view["export"]), (&"published".into(), &"erased".into()));
 }
 
+/// C-57, R-35: who holds a key that the operator pinned reads what members read, and what one of them reads, under its own
+/// signature; nobody else does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pinned_auditor_reads_as_members_do_and_nobody_else_does() {
+    let mut world = World::new(Shape { window_ms: 60_000, ..Shape::of(4) }).await;
+    let [auditor, stranger] = [(); 2].map(|()| IdentitySecretKey::generate(&mut os_rng()));
+    world.stop().await;
+    world.auditors = vec![auditor.public()];
+    world.start().await;
+    let status: serde_json::Value = serde_json::from_slice(&ask(&world, "/admin/v1/status").await.body).expect("JSON");
+    assert_eq!(status["auditor_keys"], serde_json::json!([Digest(*auditor.public().as_bytes()).to_string()]));
+
+    let header = world.header(1).await;
+    let (round, chain) = (header.round(), header.chain());
+    let read = async |key: &IdentitySecretKey, signed_for: &str, target: &str| {
+        let permit = ReadPermit::sign(signed_for, &chain, ClientId::from(key.public().party()), key).encode();
+        request(world.address, "GET", target, &[("veilsum-read", &hex::encode(permit))], &[]).await
+    };
+    let path = |what: &str| format!("/v1/rounds/{round}/{what}");
+    // Before there is a roster an auditor waits like everybody else; a stranger is turned away.
+    assert_eq!(read(&auditor, &path("roster"), &path("roster")).await.status, 204);
+    read(&stranger, &path("roster"), &path("roster")).await.is(403, Some(35));
+    let gate = Gate::letting(2, "mask");
+    let running: Vec<Running> = (0..4).map(|number| world.send(number, world.line().behind(&gate))).collect();
+    world.reached(round, PhaseKind::Masking).await;
+    let (mail, core) = (path(&format!("mail/{}", world.clients[1].id)), path("core"));
+    for target in [&path("roster"), &path("leaves?i=0,2"), &mail, &core] {
+        assert_eq!(read(&auditor, target, target).await.status, 200, "{target}");
+        read(&stranger, target, target).await.is(403, Some(35));
+        read(&auditor, &path("result"), target).await.is(403, Some(37)); // signed for another path
+    }
+    gate.open();
+    for running in running {
+        assert!(running.end().await.verified().is_some());
+    }
+    world.over(round).await;
+    for target in [path("leaves?i=1"), path("confirmations"), path("result")] {
+        assert_eq!(read(&auditor, &target, &target).await.status, 200, "{target}: kept for the export");
+    }
+    let gone = read(&auditor, &mail, &mail).await;
+    assert_eq!((gone.status, gone.word().as_str()), (410, "erased"));
+}
+
 /// C-68, over the whole way: a byte changed on the auditor's own copy of a real export is found and named.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_byte_changed_in_a_real_export_is_found_and_its_section_named() {
@@ -239,4 +284,48 @@ async fn a_byte_changed_in_a_real_export_is_found_and_its_section_named() {
         }
         at += 5 + length;
     }
+}
+
+/// C-66, C-68: the auditor's command says the same as the audit, in words and as one object, and ends with 3 where it fails.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_auditors_command_judges_an_export_with_keys_from_elsewhere() {
+    let world = World::new(Shape::of(3)).await;
+    let round = world.round(1).await;
+    world.play(&[]).await;
+    world.over(round).await;
+    let (bytes, pins) = (taken(&world, round).await, pins(&world).await);
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).expect("it can be written");
+        path.to_str().expect("UTF-8").to_string()
+    };
+    let join = folder.path().join("join.toml");
+    world.join().write(&join).expect("it can be written");
+    let (join, log) = (join.to_str().expect("UTF-8"), pins.log.to_string());
+    let audit = |arguments: &[&str]| Said::from(veilsum(&[&["audit", "round"], arguments].concat()));
+
+    let good = file("good.export", &bytes);
+    let said = audit(&[&good, "--join", join, "--log-key", &log, "--json"]).json(0);
+    assert_eq!((&said["holds"], &said["failed"]), (&true.into(), &serde_json::Value::Null));
+    assert_eq!(said["checks"].as_array().map(Vec::len), Some(audit_bytes(&bytes, &pins).checks.len()));
+    let words = audit(&[&good, "--join", join, "--log-key", &log]);
+    assert_eq!(words.code, 0, "{words:?}");
+    assert!(words.out.contains("survivors 3") && words.out.contains("The export holds"), "{}", words.out);
+    let keys = [pins.aggregator, pins.authority].map(|key| Digest(*key.as_bytes()).to_string());
+    let by_keys = [&good, "--aggregator-key", &keys[0], "--authority-key", &keys[1], "--log-key", &log, "--json"];
+    assert_eq!(audit(&by_keys).json(0), said, "the same keys, given one by one");
+
+    let mut changed = bytes.clone();
+    let middle = changed.len() / 2;
+    changed[middle] ^= 1;
+    let section = audit_bytes(&changed, &pins).failure().expect("it is found").section;
+    let bad = file("bad.export", &changed);
+    let said = audit(&[&bad, "--join", join, "--log-key", &log, "--json"]).json(3);
+    assert_eq!(said["failed"]["section"], section.name());
+    let exchanged = [&good, "--aggregator-key", &keys[1], "--authority-key", &keys[0], "--log-key", &log, "--json"];
+    assert_eq!(audit(&exchanged).json(3)["failed"]["section"], "header");
+    audit(&[&good, "--join", join, "--log-key", "no key"]).refused(2, &["--log-key", "log.key"]);
+    audit(&["nowhere.export", "--join", join, "--log-key", &log]).refused(2, &["cannot read the export"]);
+    audit(&[&good, "--aggregator-key", "12", "--authority-key", &keys[1], "--log-key", &log]).refused(2, &["64"]);
 }

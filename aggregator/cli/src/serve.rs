@@ -66,7 +66,10 @@ pub async fn serve(options: ServeOptions, output: Output) -> Result<()> {
         sql::migrate(&database).await?;
     }
     let authority = authority_key(&config.authority_key).or_usage()?;
+    let auditors: Vec<_> =
+        config.auditor_keys.iter().map(|digits| public_key("auditor_keys", digits)).collect::<Result<_>>().or_usage()?;
     let (service_key, keys) = service_keys(&config.data_dir, authority)?;
+    let keys = ServiceKeys { auditors, ..keys };
     let aggregator = keys.aggregator.public();
     let revocations = config
         .revocation_file
@@ -209,7 +212,7 @@ pub fn service_keys(data_dir: &Path, authority: IdentityPublicKey) -> Result<(Se
     let aggregator = IdentitySecretKey::from_bytes(&secret("aggregator.key")?);
     let checkpoint = CheckpointKey::from_bytes(&secret("checkpoint.key")?);
     let origin = log_origin(&aggregator.public());
-    Ok((service_key, ServiceKeys { aggregator, checkpoint, origin, authority }))
+    Ok((service_key, ServiceKeys { aggregator, checkpoint, origin, authority, auditors: Vec::new() }))
 }
 
 /// What an aggregator's log is called in its checkpoints.

@@ -170,7 +170,7 @@ async fn status<S: Store>(State(app): State<App<S>>, uri: Uri) -> Answered {
         listen: replica.listen.to_string(),
         aggregator_key: Digest(*keys.aggregator.public().as_bytes()).to_string(),
         authority_key: Digest(*keys.authority.as_bytes()).to_string(),
-        auditor_keys: Vec::new(),
+        auditor_keys: keys.auditors.iter().map(|key| Digest(*key.as_bytes()).to_string()).collect(),
         log: LogStatus {
             origin: keys.origin.clone(),
             key: keys.checkpoint.verifier(&keys.origin).map(|key| key.to_string()),

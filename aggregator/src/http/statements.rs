@@ -93,7 +93,7 @@ async fn statement<S: Store>(
 struct Read<'a, S> {
     app: &'a App<S>,
     round: RoundId,
-    reader: ClientId,
+    reader: wire::Reader,
     wait: std::time::Duration,
     _slot: tokio::sync::SemaphorePermit<'a>,
 }
@@ -139,14 +139,15 @@ impl<'a, S: Store> Read<'a, S> {
         Ok(self.app.rounds.view(self.round).await?)
     }
 
-    /// Bodies of a phase. For members they are erased with the round, also where they are kept for its export. §8.2
+    /// Bodies of a phase. For members they are erased with the round; auditors have them while they are kept for its export. §8.2
     async fn bodies(
         &self,
         phase: PhaseKind,
         clients: Option<&[ClientId]>,
     ) -> Result<std::collections::BTreeMap<ClientId, Vec<u8>>, Problem> {
         let bodies = self.app.rounds.bodies(self.round, phase, clients).await?;
-        if self.view().await?.gone().is_some() {
+        let is_erased = bodies.is_empty() || self.reader != wire::Reader::Auditor;
+        if self.view().await?.gone().is_some() && is_erased {
             return Err(RoundError::Gone(Gone::Erased).into());
         }
         Ok(bodies)
@@ -215,7 +216,7 @@ pub async fn confirmations<S: Store>(
     Ok(listed(read.bodies(PhaseKind::Confirming, None).await?.values()))
 }
 
-/// `GET …/{mail|complaints|openings|uploads}/{client}`: for that client only.
+/// `GET …/{mail|complaints|openings|uploads}/{client}`: for that client, and for auditors while the round runs.
 pub async fn of_client<S: Store>(
     State(app): State<App<S>>,
     Path((round, kind, client)): Path<(String, String, String)>,
@@ -231,7 +232,7 @@ pub async fn of_client<S: Store>(
         _ => return Err(Problem::unknown("path")),
     };
     let read = Read::start(&app, &round, &uri, &headers, &["wait"]).await?;
-    if read.reader != client {
+    if !matches!(read.reader, wire::Reader::Auditor) && read.reader != wire::Reader::Member(client) {
         return Err(RoundError::Forbidden { rule: 35, why: "this is for another client" }.into());
     }
     if read.settled(after, false).await?.is_none() {

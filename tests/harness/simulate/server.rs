@@ -128,6 +128,7 @@ impl Servers {
             checkpoint: CheckpointKey::from_bytes(&self.checkpoint),
             origin: "simulation.invalid/log".to_string(),
             authority: self.authority.public(),
+            auditors: Vec::new(),
         };
         let host = Host {
             clock: Arc::new(ReplicaClock { sim: self.sim.clone(), replica }),
