@@ -1,6 +1,8 @@
 //! The attacks, by what they bend.
 
 pub mod admission;
+pub mod answers;
+pub mod complaints;
 pub mod dealers;
 pub mod halves;
 pub mod lists;
@@ -16,6 +18,8 @@ use super::WithoutRule;
 pub fn all() -> Vec<WithoutRule> {
     [
         admission::all(),
+        answers::all(),
+        complaints::all(),
         dealers::all(),
         halves::all(),
         lists::all(),
