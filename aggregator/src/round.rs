@@ -110,6 +110,14 @@ pub enum RoundError {
     Defect(String),
 }
 
+impl RoundError {
+    /// A task of this name stands, and says something else.
+    fn exists_otherwise(file: &TaskFile) -> Self {
+        let why = format!("task \"{}\" exists with another file; give the new one another name", file.name);
+        Self::Conflict { rule: None, why }
+    }
+}
+
 /// Why something is gone. wire.md §9 names the words.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Gone {
@@ -538,17 +546,19 @@ impl<S: Store> Rounds<S> {
     /// Registers a task with its first model; the same file again changes nothing.
     pub async fn create_task(&self, file: &TaskFile, model: &[u8]) -> Result<TaskId, RoundError> {
         let task = Task::new(file.clone()).map_err(|error| RoundError::Defect(error.to_string()))?;
-        let text = toml::to_string(file).map_err(|error| RoundError::Defect(error.to_string()))?;
-        match self.store.create_task(task.id, &text, model, self.host.clock.now()).await? {
+        self.store_task(Arc::new(task), model).await
+    }
+
+    /// Registers what was judged already.
+    async fn store_task(&self, task: Arc<Task>, model: &[u8]) -> Result<TaskId, RoundError> {
+        let id = task.id;
+        match self.store.create_task(id, &task.text, model, self.host.clock.now()).await? {
             Committed::Yes => {}
-            Committed::Conflict => {
-                let why = format!("task \"{}\" exists with another file; give the new one another name", file.name);
-                return Err(RoundError::Conflict { rule: None, why });
-            }
+            Committed::Conflict => return Err(RoundError::exists_otherwise(&task.file)),
         }
-        self.load_tasks().await?;
+        self.tasks.lock().expect("no panic holds this lock").entry(id).or_insert(task);
         self.nudge.notify_one();
-        Ok(task.id)
+        Ok(id)
     }
 
     /// Keeps a model that tasks may begin with; whether it is new.

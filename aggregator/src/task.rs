@@ -105,6 +105,9 @@ pub enum TaskError {
     /// Not TOML of this shape.
     #[error("the task file cannot be read: {0}")]
     Toml(#[from] toml::de::Error),
+    /// Made by a program, and no TOML can say it.
+    #[error("the task file cannot be written: {0}")]
+    Unwritable(#[from] toml::ser::Error),
     /// Another format.
     #[error("format = \"{FORMAT}\" was expected, \"{0}\" came; write the file anew for this version")]
     Format(String),
@@ -146,8 +149,10 @@ pub struct Task {
     pub charge: Option<RdpCurve>,
     /// What all may cost.
     pub budget: Budget,
-    /// As written.
+    /// What the file says.
     pub file: TaskFile,
+    /// The file as this program writes it, in TOML: what a store keeps, equal if and only if the files say the same.
+    pub text: String,
 }
 
 impl TaskFile {
@@ -246,7 +251,7 @@ impl Task {
                 return Err(TaskError::Budget { one_round, budget: budget.epsilon });
             }
         }
-        Ok(Self { id: file.id(), params, layout, charge, budget, file })
+        Ok(Self { id: file.id(), text: toml::to_string(&file)?, params, layout, charge, budget, file })
     }
 
     /// The server rate of a round, counted from 1: linear from the first to the last.

@@ -190,10 +190,10 @@ proptest! {
             client: CLIENT, identity: key.public(), group: small[3], group_size: small[4].max(1),
             not_before: Timestamp(begins), not_after: Timestamp(ends),
         };
-        survives(&Certificate::issue(body.clone(), &key).encode(), changed, Certificate::decode, Certificate::encode)?;
+        survives(&Certificate::issue(body, &key).encode(), changed, Certificate::decode, Certificate::encode)?;
         for senseless in [
-            CertificateBody { group_size: 0, ..body.clone() },
-            CertificateBody { not_after: body.not_before, ..body.clone() },
+            CertificateBody { group_size: 0, ..body },
+            CertificateBody { not_after: body.not_before, ..body },
             CertificateBody { not_before: body.not_after, not_after: body.not_before, ..body },
         ] {
             let refused = Certificate::decode(&Certificate::issue(senseless, &key).encode());

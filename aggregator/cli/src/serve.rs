@@ -66,8 +66,12 @@ pub async fn serve(options: ServeOptions, output: Output) -> Result<()> {
         sql::migrate(&database).await?;
     }
     let authority = authority_key(&config.authority_key).or_usage()?;
-    let auditors: Vec<_> =
-        config.auditor_keys.iter().map(|digits| public_key("auditor_keys", digits)).collect::<Result<_>>().or_usage()?;
+    let auditors: Vec<_> = config
+        .auditor_keys
+        .iter()
+        .map(|digits| public_key("auditor_keys", digits))
+        .collect::<Result<_>>()
+        .or_usage()?;
     let (service_key, keys) = service_keys(&config.data_dir, authority)?;
     let keys = ServiceKeys { auditors, ..keys };
     let aggregator = keys.aggregator.public();
@@ -166,7 +170,7 @@ fn tasks(config: &Config) -> Result<Vec<(TaskFile, Vec<u8>)>> {
         let file = TaskFile::parse(&text).with_context(|| format!("{}", entry.file.display()))?;
         let task = Task::new(file.clone()).with_context(|| format!("{}", entry.file.display()))?;
         let model = match &entry.model {
-            None => learn::to_bytes(&vec![0.0; file.model_len as usize]),
+            None => learn::zeros(file.model_len),
             Some(path) => std::fs::read(path).with_context(|| format!("cannot read the model {}", path.display()))?,
         };
         learn::from_bytes(&model, task.file.model_len)?;

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, anyhow};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use veilsum_aggregator::round::learn;
 use veilsum_aggregator::round::overview::TaskOverview;
 use veilsum_aggregator::task::{Task, TaskFile};
 use veilsum_client::config::Join;
@@ -99,8 +100,8 @@ fn planned(file: &Path, model: Option<&Path>) -> Result<Value> {
     let text = String::from_utf8(read_file(file)?).context("a task file in UTF-8 was expected").or_usage()?;
     let place = || format!("{}", file.display());
     let task = Task::new(TaskFile::parse(&text).with_context(place).or_usage()?).with_context(place).or_usage()?;
-    let model = model.map(read_file).transpose()?;
-    let overview = TaskOverview::planned(&task, model.as_deref()).or_usage()?;
+    let model = model.map(read_file).transpose()?.unwrap_or_else(|| learn::zeros(task.file.model_len));
+    let overview = TaskOverview::planned(&task, &model).or_usage()?;
     Ok(serde_json::to_value(overview)?)
 }
 

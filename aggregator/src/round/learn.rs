@@ -28,6 +28,11 @@ pub enum LearnError {
     Mean(#[from] veilsum_crypto::update::UpdateError),
 }
 
+/// What a task begins with unless it names a model.
+pub fn zeros(len: u32) -> Vec<u8> {
+    to_bytes(&vec![0.0; len as usize])
+}
+
 /// A model's bytes as they are stored and served.
 pub fn to_bytes(model: &[f32]) -> Vec<u8> {
     let data: Vec<u8> = model.iter().flat_map(|value| value.to_le_bytes()).collect();
@@ -81,7 +86,7 @@ mod tests {
     #[test]
     fn the_length_of_a_file_is_known_before_it_is_made() {
         for elements in [1, 8, 99, 1_862, 100_000] {
-            assert_eq!(file_bytes(elements), to_bytes(&vec![0.0; elements as usize]).len() as u64);
+            assert_eq!(file_bytes(elements), zeros(elements).len() as u64);
         }
     }
 

@@ -81,21 +81,14 @@ pub struct TaskOverview {
 }
 
 impl TaskOverview {
-    /// Of a task that is nowhere yet, with its first model or zeros: what creating it would answer.
+    /// Of a task that is nowhere yet, with its first model: what creating it would answer.
     ///
     /// # Errors
     /// [`LearnError`](learn::LearnError) of a model that does not fit.
-    pub fn planned(task: &Task, model: Option<&[u8]>) -> Result<Self, learn::LearnError> {
-        let len = task.file.model_len;
-        let digest = match model {
-            None => Sha256::digest(learn::to_bytes(&vec![0.0; len as usize])),
-            Some(bytes) => {
-                learn::from_bytes(bytes, len)?;
-                Sha256::digest(bytes)
-            }
-        };
-        let file = toml::to_string(&task.file).expect("a task file is written as it is read");
-        let row = TaskRow { task: task.id, file, model: Digest(digest.into()), counter: 0, open: false };
+    pub fn planned(task: &Task, model: &[u8]) -> Result<Self, learn::LearnError> {
+        learn::from_bytes(model, task.file.model_len)?;
+        let digest = Digest(Sha256::digest(model).into());
+        let row = TaskRow { task: task.id, file: task.text.clone(), model: digest, counter: 0, open: false };
         Ok(Self { created: false, ..describe(task, &row, None) })
     }
 }
@@ -327,35 +320,24 @@ impl<S: Store> Rounds<S> {
         let file = TaskFile::parse(text).map_err(|error| RoundError::Malformed(error.to_string()))?;
         let judged = self.host.workers.run(move || Task::new(file)).await.map_err(RoundError::Defect)?;
         let task = Arc::new(judged.map_err(refused)?);
-        let written = toml::to_string(&task.file).map_err(|error| RoundError::Defect(error.to_string()))?;
-        let standing = self.store.tasks().await?.into_iter().find(|row| row.task == task.id);
-        match standing {
-            Some(row) if row.file == written => return Ok((self.task_overview(row.task).await?, false)),
-            Some(_) => {
-                let why =
-                    format!("task \"{}\" exists with another file; give the new one another name", task.file.name);
-                return Err(RoundError::Conflict { rule: None, why });
-            }
+        match self.store.tasks().await?.into_iter().find(|row| row.task == task.id) {
+            Some(row) if row.file == task.text => return Ok((self.task_overview(row.task).await?, false)),
+            Some(_) => return Err(RoundError::exists_otherwise(&task.file)),
             None => {}
         }
-        let len = task.file.model_len;
-        let bytes = match model {
-            None => learn::to_bytes(&vec![0.0; len as usize]),
-            Some(digest) => {
-                let bytes = self.store.model(digest).await?.ok_or(RoundError::Unknown("model"))?;
-                learn::from_bytes(&bytes, len)
-                    .map_err(|error| RoundError::Unacceptable { rule: None, why: error.to_string() })?;
-                bytes
-            }
+        let model = match model {
+            None => learn::zeros(task.file.model_len),
+            Some(digest) => self.store.model(digest).await?.ok_or(RoundError::Unknown("model"))?,
         };
+        let described = {
+            let (task, model) = (Arc::clone(&task), model.clone());
+            self.host.workers.run(move || TaskOverview::planned(&task, &model)).await.map_err(RoundError::Defect)?
+        };
+        let planned = described.map_err(|error| RoundError::Unacceptable { rule: None, why: error.to_string() })?;
         if only_check {
-            let model = Digest(Sha256::digest(&bytes).into());
-            let row = TaskRow { task: task.id, file: written, model, counter: 0, open: false };
-            let described =
-                self.host.workers.run(move || describe(&task, &row, None)).await.map_err(RoundError::Defect)?;
-            return Ok((TaskOverview { created: false, ..described }, false));
+            return Ok((planned, false));
         }
-        let id = self.create_task(&task.file, &bytes).await?;
+        let id = self.store_task(task, &model).await?;
         Ok((self.task_overview(id).await?, true))
     }
 }

@@ -83,9 +83,8 @@ impl Servers {
         let signing = IdentitySecretKey::generate(chance);
         let file: &TaskFile = &sim.plan.task;
         let task = Task::new(file.clone()).expect("the plan drew a feasible one");
-        let text = toml::to_string(file).expect("a task file is TOML");
-        let model = learn::to_bytes(&vec![0.0; file.model_len as usize]);
-        store.create_task(task.id, &text, &model, NOON).await.expect("memory answers");
+        let model = learn::zeros(file.model_len);
+        store.create_task(task.id, &task.text, &model, NOON).await.expect("memory answers");
         let servers = Arc::new(Self {
             store,
             task: task.id,

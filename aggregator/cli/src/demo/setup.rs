@@ -59,7 +59,7 @@ impl Plan {
         prepare_folder(&folder)?;
         let windows = if options.processes { Windows::OF_PROCESSES } else { Windows::OF_TASKS };
         let task = feasible_task(options, cohort, settings, model_len, windows)?;
-        std::fs::write(folder.join("task.toml"), toml::to_string(&task.file)?)?;
+        std::fs::write(folder.join("task.toml"), &task.text)?;
         let database =
             options.database.clone().unwrap_or_else(|| format!("sqlite:{}", folder.join("demo.sqlite").display()));
         let expected_graph =
