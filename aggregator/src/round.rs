@@ -137,20 +137,8 @@ impl std::fmt::Display for Gone {
             Gone::PhaseClosed => f.write_str("phase-closed: this phase is over"),
             Gone::Published => f.write_str("published: the round has a result"),
             Gone::Erased => f.write_str("erased: it existed and was erased with the round"),
-            Gone::Abandoned(reason) => write!(f, "{}: {reason}", abandonment_word(*reason)),
+            Gone::Abandoned(reason) => write!(f, "{}: {reason}", reason.word()),
         }
-    }
-}
-
-/// The word for it, wire.md §9.
-fn abandonment_word(reason: Abandonment) -> &'static str {
-    match reason {
-        Abandonment::RosterTooSmall => "roster-too-small",
-        Abandonment::Infeasible => "roster-infeasible",
-        Abandonment::CoreTooSmall => "core-too-small",
-        Abandonment::TooFewSurvivors => "too-few-survivors",
-        Abandonment::NotConfirmed => "not-confirmed",
-        Abandonment::NotOpened => "not-opened",
     }
 }
 
@@ -516,14 +504,8 @@ impl<S: Store> Rounds<S> {
     }
 
     fn sign(&self, bytes: &[u8], kind: StatementKind) -> Result<Vec<u8>, RoundError> {
-        let label = match kind {
-            StatementKind::Header => labels::HEADER,
-            StatementKind::Roster => labels::ROSTER,
-            StatementKind::Core => labels::CORE,
-            StatementKind::Survivors => labels::SURVIVORS,
-            StatementKind::Result => labels::RESULT,
-        };
-        let statement = Statement::decode(bytes, label).map_err(|error| StoreError::Damaged(error.to_string()))?;
+        let statement =
+            Statement::decode(bytes, kind.label()).map_err(|error| StoreError::Damaged(error.to_string()))?;
         Ok(statement.sign(&self.keys.aggregator).encode())
     }
 

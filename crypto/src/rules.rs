@@ -466,6 +466,18 @@ pub enum Abandonment {
 }
 
 impl Abandonment {
+    /// The word for it, wire.md §9.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::RosterTooSmall => "roster-too-small",
+            Self::Infeasible => "roster-infeasible",
+            Self::CoreTooSmall => "core-too-small",
+            Self::TooFewSurvivors => "too-few-survivors",
+            Self::NotConfirmed => "not-confirmed",
+            Self::NotOpened => "not-opened",
+        }
+    }
+
     /// The inverse of `as u8`.
     pub fn from_number(number: u8) -> Option<Self> {
         [

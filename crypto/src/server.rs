@@ -15,6 +15,7 @@ use crate::ids::{ClientId, Digest};
 use crate::math::ring::RingVector;
 use crate::messages::{Chain, Header, RevocationList};
 use crate::primitives::codec::{DecodeError, Reader};
+use crate::primitives::labels::{self, Label};
 use crate::primitives::signature::{IdentityPublicKey, Place, Signed};
 use crate::rules::{Abandonment, Rejection};
 
@@ -314,6 +315,19 @@ pub enum StatementKind {
     Survivors = 3,
     /// §5.7
     Result = 4,
+}
+
+impl StatementKind {
+    /// What such a statement is signed under.
+    pub fn label(self) -> Label {
+        match self {
+            Self::Header => labels::HEADER,
+            Self::Roster => labels::ROSTER,
+            Self::Core => labels::CORE,
+            Self::Survivors => labels::SURVIVORS,
+            Self::Result => labels::RESULT,
+        }
+    }
 }
 
 /// Proof that `accept` has judged a message; made nowhere else.

@@ -386,14 +386,7 @@ impl Aggregator {
     /// A statement as served: signed, then its attachment.
     pub fn served(&self, world: &World, kind: StatementKind) -> Vec<u8> {
         let (bytes, attachment) = &self.statements[&kind];
-        let label = match kind {
-            StatementKind::Header => crate::primitives::labels::HEADER,
-            StatementKind::Roster => crate::primitives::labels::ROSTER,
-            StatementKind::Core => crate::primitives::labels::CORE,
-            StatementKind::Survivors => crate::primitives::labels::SURVIVORS,
-            StatementKind::Result => crate::primitives::labels::RESULT,
-        };
-        let mut served = world.signed(Statement::decode(bytes, label).expect("as fixed"));
+        let mut served = world.signed(Statement::decode(bytes, kind.label()).expect("as fixed"));
         served.extend_from_slice(attachment);
         served
     }

@@ -179,14 +179,7 @@ fn replay(round: &Value) {
         for effect in effects {
             match effect {
                 Effect::Statement { kind, bytes, attachment } => {
-                    let label = match kind {
-                        StatementKind::Header => labels::HEADER,
-                        StatementKind::Roster => labels::ROSTER,
-                        StatementKind::Core => labels::CORE,
-                        StatementKind::Survivors => labels::SURVIVORS,
-                        StatementKind::Result => labels::RESULT,
-                    };
-                    let signed = Statement::decode(&bytes, label).expect("its own").sign(&key).encode();
+                    let signed = Statement::decode(&bytes, kind.label()).expect("its own").sign(&key).encode();
                     served.insert(kind, [signed, attachment].concat());
                 }
                 Effect::Fault { client, rule, .. } => named.push((name, client, rule)),
@@ -212,14 +205,7 @@ fn replay(round: &Value) {
     }
     let ended = match phase {
         Phase::Published(_) => "published",
-        Phase::Abandoned(reason, _) => match reason {
-            veilsum_crypto::rules::Abandonment::RosterTooSmall => "roster-too-small",
-            veilsum_crypto::rules::Abandonment::Infeasible => "roster-infeasible",
-            veilsum_crypto::rules::Abandonment::CoreTooSmall => "core-too-small",
-            veilsum_crypto::rules::Abandonment::TooFewSurvivors => "too-few-survivors",
-            veilsum_crypto::rules::Abandonment::NotConfirmed => "not-confirmed",
-            veilsum_crypto::rules::Abandonment::NotOpened => "not-opened",
-        },
+        Phase::Abandoned(reason, _) => reason.word(),
         _ => "open",
     };
     assert_eq!(round["ended"], ended);

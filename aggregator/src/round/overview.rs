@@ -9,11 +9,10 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use veilsum_crypto::ids::{Digest, RoundId, TaskId};
 use veilsum_crypto::messages::{CoreSet, Outcome, RoundResult, Survivors};
-use veilsum_crypto::primitives::labels::{self, Label};
 use veilsum_crypto::primitives::signature::Statement;
 use veilsum_crypto::server::{Phase, PhaseKind, StatementKind};
 
-use super::{RoundError, Rounds, View, abandonment_word, epsilon_spent, learn};
+use super::{RoundError, Rounds, View, epsilon_spent, learn};
 use crate::store::{LedgerRow, Standing, Store, StoreError, TaskRow};
 use crate::task::plan::{self, PrivacyPlan, RosterPlan, RosterView};
 use crate::task::{Task, TaskError, TaskFile};
@@ -191,7 +190,7 @@ impl<S: Store> Rounds<S> {
         };
         let header = &view.facts.header;
         let roster = view.phase.assembly().map(|assembly| assembly.params());
-        let result = self.statement_of(round, StatementKind::Result, labels::RESULT).await?;
+        let result = self.statement_of(round, StatementKind::Result).await?;
         let result = result.map(RoundResult::from_statement).transpose().map_err(damaged)?;
         let charge = self.charge_of(view, ledger);
         let faults = self.store.faults(round).await?;
@@ -216,7 +215,7 @@ impl<S: Store> Rounds<S> {
             }),
             abandoned: match &view.phase {
                 Phase::Abandoned(reason, _) => {
-                    Some(AbandonedOverview { reason: abandonment_word(*reason), detail: reason.to_string() })
+                    Some(AbandonedOverview { reason: reason.word(), detail: reason.to_string() })
                 }
                 _ => None,
             },
@@ -256,21 +255,15 @@ impl<S: Store> Rounds<S> {
         Ok(phases.map(|phase| (phase_word(phase), counts.get(&phase).copied().unwrap_or(0))).collect())
     }
 
-    async fn statement_of(
-        &self,
-        round: RoundId,
-        kind: StatementKind,
-        label: Label,
-    ) -> Result<Option<Statement>, RoundError> {
+    async fn statement_of(&self, round: RoundId, kind: StatementKind) -> Result<Option<Statement>, RoundError> {
         let found = self.store.statement(round, kind).await?;
-        Ok(found.map(|(bytes, _)| Statement::decode(&bytes, label)).transpose().map_err(damaged)?)
+        Ok(found.map(|(bytes, _)| Statement::decode(&bytes, kind.label())).transpose().map_err(damaged)?)
     }
 
     /// How many a core or a survivor list names.
     async fn count_of(&self, view: &View, kind: StatementKind) -> Result<Option<u32>, RoundError> {
         let Some(n) = view.phase.assembly().map(|assembly| assembly.params().n) else { return Ok(None) };
-        let label = if kind == StatementKind::Core { labels::CORE } else { labels::SURVIVORS };
-        let Some(statement) = self.statement_of(view.round, kind, label).await? else { return Ok(None) };
+        let Some(statement) = self.statement_of(view.round, kind).await? else { return Ok(None) };
         let count = if kind == StatementKind::Core {
             CoreSet::from_statement(statement, n).map(|core| core.members().count())
         } else {
