@@ -69,6 +69,49 @@ pub struct TaskEntry {
     pub model: Option<PathBuf>,
 }
 
+/// What a key is called in the environment, before its own name in capitals.
+const PREFIX: &str = "VEILSUM_";
+
+/// One setting, as it is in force.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Setting {
+    /// Its name in the file.
+    pub key: String,
+    /// Its value; a password in it is not shown.
+    pub value: serde_json::Value,
+    /// Who said so.
+    pub origin: Origin,
+}
+
+/// Where a setting came from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// Nobody set it.
+    Default,
+    /// The configuration file.
+    File,
+    /// The environment.
+    Environment,
+}
+
+/// A database's address, fit to be shown: passwords stand before the last `@`, or in the query.
+fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_string() };
+    let (who, place) = rest.rsplit_once('@').map_or((None, rest), |(who, place)| (Some(who), place));
+    let who = who.map_or(String::new(), |who| match who.split_once(':') {
+        Some((user, _)) => format!("{user}:***@"),
+        None => format!("{who}@"),
+    });
+    let (place, query) = place.split_once('?').map_or((place, None), |(place, query)| (place, Some(query)));
+    let hidden = |pair: &str| match pair.split_once('=') {
+        Some((name, _)) if name.to_ascii_lowercase().contains("password") => format!("{name}=***"),
+        _ => pair.to_string(),
+    };
+    let query = query.map(|query| format!("?{}", query.split('&').map(hidden).collect::<Vec<_>>().join("&")));
+    format!("{scheme}://{who}{place}{}", query.unwrap_or_default())
+}
+
 mod defaults {
     use std::net::SocketAddr;
     pub fn listen() -> SocketAddr {
@@ -116,11 +159,29 @@ pub enum ConfigError {
 impl Config {
     /// Reads a file and the environment.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        Ok(Self::explained(path)?.0)
+    }
+
+    /// The same, and where each setting came from, by key.
+    pub fn explained(path: &Path) -> Result<(Self, Vec<Setting>), ConfigError> {
         if !path.is_file() {
             return Err(ConfigError::Missing(path.to_path_buf()));
         }
-        let figment = Figment::new().merge(Toml::file_exact(path)).merge(Env::prefixed("VEILSUM_"));
-        figment.extract::<Self>().map_err(|error| ConfigError::Figment(Box::new(error)))?.checked()
+        let figment = Figment::new().merge(Toml::file_exact(path)).merge(Env::prefixed(PREFIX));
+        let config = figment.extract::<Self>().map_err(|error| ConfigError::Figment(Box::new(error)))?.checked()?;
+        let shown = Self { database: Some(without_password(&config.database_url())), ..config.clone() };
+        let values = serde_json::to_value(shown).expect("settings are texts, numbers and lists");
+        let origin_of = |key: &str| match figment.find_metadata(key) {
+            None => Origin::Default,
+            Some(data) if data.source.is_some() => Origin::File,
+            Some(_) => Origin::Environment,
+        };
+        let settings = values.as_object().into_iter().flatten().map(|(key, value)| Setting {
+            key: key.clone(),
+            value: value.clone(),
+            origin: origin_of(key),
+        });
+        Ok((config, settings.collect()))
     }
 
     /// Refuses to listen in the clear by accident, and retention that contradicts itself.
@@ -191,6 +252,19 @@ mod tests {
         assert!(admin("[::1]:2").checked().is_ok());
         assert!(matches!(admin("10.0.0.1:2").checked(), Err(ConfigError::AdminInTheClear(_))));
         assert!(Config { admin_insecure_listen: true, ..admin("10.0.0.1:2") }.checked().is_ok());
+    }
+
+    #[test]
+    fn passwords_are_not_shown() {
+        for (url, shown) in [
+            ("postgres://veilsum:secret@db/veilsum", "postgres://veilsum:***@db/veilsum"),
+            ("postgres://veilsum:se/c@r?et@db/veilsum", "postgres://veilsum:***@db/veilsum"),
+            ("postgres://veilsum@db/veilsum?sslmode=require", "postgres://veilsum@db/veilsum?sslmode=require"),
+            ("postgres:///veilsum?user=a&password=secret", "postgres:///veilsum?user=a&password=***"),
+            ("sqlite:data/veilsum.sqlite", "sqlite:data/veilsum.sqlite"),
+        ] {
+            assert_eq!(without_password(url), shown);
+        }
     }
 
     #[test]

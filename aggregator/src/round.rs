@@ -486,6 +486,19 @@ impl<S: Store> Rounds<S> {
         Ok((counter > after).then_some(header))
     }
 
+    /// Whether the rounds that the store holds are this aggregator's.
+    ///
+    /// # Errors
+    /// [`StoreError::WrongAggregator`].
+    pub async fn check_identity(&self) -> Result<(), RoundError> {
+        for row in self.store.tasks().await? {
+            if let Some((_, header)) = self.store.newest_header(row.task, 0).await? {
+                self.sign(&header, StatementKind::Header)?;
+            }
+        }
+        Ok(())
+    }
+
     /// A statement as served. R-30: only what was fixed and read back is signed; Ed25519 is deterministic, so every replica
     /// makes the same signature.
     pub async fn statement(&self, round: RoundId, kind: StatementKind) -> Result<Arc<Vec<u8>>, RoundError> {
@@ -506,6 +519,9 @@ impl<S: Store> Rounds<S> {
     fn sign(&self, bytes: &[u8], kind: StatementKind) -> Result<Vec<u8>, RoundError> {
         let statement =
             Statement::decode(bytes, kind.label()).map_err(|error| StoreError::Damaged(error.to_string()))?;
+        if statement.sender != self.keys.aggregator.public().party() {
+            return Err(StoreError::WrongAggregator.into()); // no client would believe it
+        }
         Ok(statement.sign(&self.keys.aggregator).encode())
     }
 

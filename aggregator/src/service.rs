@@ -75,6 +75,9 @@ pub enum StartError {
         /// What the system said.
         cause: std::io::Error,
     },
+    /// What is in the store.
+    #[error("the rounds of this database cannot be served: {0}")]
+    Rounds(RoundError),
     /// The revocation list.
     #[error("the revocation list cannot be taken up: {0}")]
     Revocations(RoundError),
@@ -99,6 +102,7 @@ impl Service {
     pub async fn start(setup: Setup) -> Result<Self, StartError> {
         let store = Arc::new(SqlStore::open(&setup.database, setup.service_key).await?);
         let rounds = Rounds::new(store, setup.keys, Host { clock: setup.clock.clone(), ..Host::system() });
+        rounds.check_identity().await.map_err(StartError::Rounds)?;
         if let Some(list) = setup.revocations {
             take_up(&rounds, list).await?;
         }

@@ -43,6 +43,11 @@ pub enum StoreError {
     /// Sealed bytes do not open under the service key.
     #[error("a sealed row does not open: the service key is not the one that sealed it")]
     WrongKey,
+    /// What stands here is another aggregator's.
+    #[error(
+        "the rounds in this database are those of another aggregator key; give this service that key file (service/aggregator.key), or a database of its own"
+    )]
+    WrongAggregator,
 }
 
 /// Counts commits of a round; every commit names the one it read.

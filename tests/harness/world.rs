@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -278,6 +278,18 @@ impl World {
         let files = std::fs::read_dir(&self.folder).expect("it is there").map(|file| file.expect("it is there").path());
         let is_ours = |file: &PathBuf| file.to_string_lossy().contains("world.sqlite");
         files.filter(is_ours).collect()
+    }
+
+    /// Writes the service's keys as `serve` has them, into its data directory.
+    pub fn write_keys(&self, data_dir: &Path) {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let folder = data_dir.join("service");
+        std::fs::create_dir_all(&folder).expect("room");
+        for (name, secret) in ["sealing.key", "aggregator.key", "checkpoint.key"].iter().zip(self.secrets) {
+            let mut options = std::fs::OpenOptions::new();
+            let mut file = options.write(true).create_new(true).mode(0o600).open(folder.join(name)).expect("room");
+            std::io::Write::write_all(&mut file, hex::encode(secret).as_bytes()).expect("room");
+        }
     }
 
     /// Everything that the embedded database has on disk.

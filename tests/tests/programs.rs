@@ -446,3 +446,121 @@ fn serve_never_reads_the_authoritys_key() {
     child.kill().expect("ours");
     child.wait().expect("ours");
 }
+
+/// A setting of `config check --json`, and who said so.
+fn setting<'a>(said: &'a serde_json::Value, key: &str) -> (&'a serde_json::Value, &'a serde_json::Value) {
+    let settings = said["settings"].as_array().expect("a list");
+    let found = settings.iter().find(|setting| setting["key"] == key).expect("every key is there");
+    (&found["value"], &found["origin"])
+}
+
+/// The checks of `config check --json` that fail, each with what was found.
+fn failing(said: &serde_json::Value) -> BTreeMap<&str, &str> {
+    let checks = said["checks"].as_array().expect("a list").iter();
+    let failing = checks.filter(|check| check["holds"] == false);
+    failing.map(|check| (check["what"].as_str().expect("words"), check["found"].as_str().expect("words"))).collect()
+}
+
+/// C-230: each setting is shown with where it came from and without passwords; what would keep `serve` from starting is said
+/// beforehand, and a look changes nothing.
+#[test]
+fn a_configuration_is_explained_and_checked_before_it_is_used() {
+    let made = Enrolling::new();
+    let (config, data) = (made.path("veilsum.toml"), made.path("data"));
+    let key = hex::encode(made.key.as_bytes());
+    let write = |more: &str| {
+        let text = format!("data_dir = \"{}\"\nauthority_key = \"{key}\"\nretention_days = 40\n{more}", data.display());
+        std::fs::write(&config, text).expect("room");
+    };
+    let check = |environment: &[(&str, &str)], more: &[&str]| -> Said {
+        let mut command = Command::new(veilsum_program());
+        command.args(["config", "check", "--config", text(&config)]).args(more);
+        command.envs(environment.iter().copied()).output().expect("it was built").into()
+    };
+    run(&["config", "check", "--config", "nowhere.toml"]).refused(2, &["nowhere.toml", "docs/operating.md"]);
+
+    write("");
+    let said = check(&[("VEILSUM_EXPORT_RETENTION_DAYS", "7")], &["--json"]).json(0);
+    assert_eq!(setting(&said, "data_dir").1, "file");
+    assert_eq!(setting(&said, "retention_days"), (&40.into(), &"file".into()));
+    assert_eq!(setting(&said, "export_retention_days"), (&7.into(), &"environment".into()));
+    assert_eq!(setting(&said, "listen"), (&"127.0.0.1:8443".into(), &"default".into()));
+    assert_eq!(said["holds"], true);
+    assert!(!data.exists(), "a look makes nothing");
+    let words = check(&[], &[]);
+    assert!(words.out.contains("serve would start with this"), "{}", words.out);
+
+    // Everything that is wrong at once, each in its own line; the password is in none.
+    let secret = made.path("data/service/aggregator.key");
+    std::fs::create_dir_all(secret.parent().expect("a folder")).expect("room");
+    std::fs::write(&secret, "00").expect("room");
+    std::fs::write(made.path("no-list"), "no list").expect("room");
+    let list = format!("revocation_file = \"{}\"\n", made.path("no-list").display());
+    write(&format!("{list}auditor_keys = [\"12\"]\n[[tasks]]\nfile = \"nowhere/task.toml\"\n"));
+    let away = "postgres://veilsum:hush-hush@127.0.0.1:1/veilsum";
+    let environment = [("VEILSUM_DATABASE", away)];
+    let said = check(&environment, &["--json"]).json(3);
+    assert_eq!(setting(&said, "database").0, "postgres://veilsum:***@127.0.0.1:1/veilsum");
+    let wrong = failing(&said);
+    for (what, words) in [
+        ("auditor keys", "64 lower-case"),
+        ("tasks", "nowhere/task.toml"),
+        ("revocation list", "no list of this authority"),
+        ("service keys", "aggregator.key only"),
+        ("database", "aggregator.key only"),
+    ] {
+        assert!(wrong.get(what).is_some_and(|found| found.contains(words)), "{what}: {wrong:?}");
+    }
+    assert_eq!(wrong.len(), 5, "{wrong:?}");
+    std::fs::remove_dir_all(&data).expect("ours");
+    let said = check(&environment, &["--json"]).json(3);
+    assert!(failing(&said)["database"].contains("check that it runs"), "{said}");
+    let words = check(&environment, &[]);
+    assert_eq!(words.code, 3);
+    for shown in [&words.out, &words.err, &said.to_string()] {
+        assert!(!shown.contains("hush-hush"), "{shown}");
+    }
+}
+
+/// C-231: a database that holds another aggregator's rounds, another sealing key, and a part of the keys, are each refused at
+/// the start, and by `config check` before it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_of_another_aggregator_and_a_part_of_the_keys_are_refused() {
+    built().await;
+    let mut world = World::new(Shape::of(3)).await;
+    world.round(1).await;
+    world.stop().await;
+    let (config, data) = (world.folder.path().join("veilsum.toml"), world.folder.path().join("data"));
+    let text = format!(
+        "listen = \"127.0.0.1:0\"\noperations = \"127.0.0.1:0\"\ndata_dir = \"{}\"\nauthority_key = \"{}\"\ndatabase = \"sqlite:{}\"\n",
+        data.display(),
+        hex::encode(world.authority.public().as_bytes()),
+        world.folder.path().join("world.sqlite").display(),
+    );
+    std::fs::write(&config, text).expect("room");
+    let check = |code| run(&["config", "check", "--config", self::text(&config), "--json"]).json(code);
+    let refused = |words: &str| {
+        run(&["serve", "--config", self::text(&config)]).refused(1, &[words]);
+        let said = check(3);
+        assert!(failing(&said)["database"].contains(words), "{said}");
+    };
+    let exchange = |name: &str| {
+        let path = data.join("service").join(name);
+        let kept = std::fs::read(&path).expect("it is there");
+        std::fs::write(&path, hex::encode([7; 32])).expect("room");
+        move || std::fs::write(&path, kept).expect("room")
+    };
+
+    world.write_keys(&data);
+    check(0);
+    let back = exchange("sealing.key");
+    refused("the service key is not the one that sealed it");
+    back();
+    let back = exchange("aggregator.key");
+    refused("another aggregator key");
+    back();
+    check(0);
+    std::fs::remove_file(data.join("service/checkpoint.key")).expect("it is there");
+    refused("sealing.key, aggregator.key only");
+    assert!(!data.join("service/checkpoint.key").exists(), "no new one is made beside the old");
+}

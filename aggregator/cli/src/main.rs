@@ -7,6 +7,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 mod admin;
 mod audit;
 mod authority;
+mod config;
 mod demo;
 mod exit;
 mod join;
@@ -64,6 +65,8 @@ enum Command {
     /// Make or update the tables of a database.
     #[command(after_help = "Example:\n  veilsum migrate --database postgres://veilsum:secret@127.0.0.1/veilsum")]
     Migrate(serve::MigrateOptions),
+    /// The configuration of an aggregator.
+    Config(config::Options),
     /// The enrolment authority: certifies clients. Its key never comes near the aggregator.
     Authority(authority::Options),
     /// Secrets in files, and their public parts.
@@ -115,6 +118,7 @@ async fn run(cli: Cli) -> anyhow::Result<Option<Code>> {
         Command::DemoClient(options) => demo::client::run(options).await?,
         Command::Serve(options) => serve::serve(options, output).await?,
         Command::Migrate(options) => serve::migrate(options, output).await?,
+        Command::Config(options) => return config::run(options, output).await,
         Command::Authority(options) => authority::run(options, output)?,
         Command::Keys(options) => keys::run(options, output)?,
         Command::Join(options) => return join::run(*options, output).await,

@@ -163,7 +163,7 @@ fn admin(config: &Config) -> Result<Option<AdminSetup>> {
 }
 
 /// Task files with their first models, each checked before anything starts.
-fn tasks(config: &Config) -> Result<Vec<(TaskFile, Vec<u8>)>> {
+pub fn tasks(config: &Config) -> Result<Vec<(TaskFile, Vec<u8>)>> {
     let read = |entry: &veilsum_aggregator::config::TaskEntry| {
         let text = std::fs::read_to_string(&entry.file)
             .with_context(|| format!("cannot read the task file {}", entry.file.display()))?;
@@ -208,13 +208,38 @@ pub fn public_key(name: &str, digits: &str) -> Result<IdentityPublicKey> {
     IdentityPublicKey::from_bytes(bytes.0).map_err(|error| anyhow!("{name}: {error}"))
 }
 
+/// What the service's secrets are called: of the database's columns, of its statements, of its log.
+pub const KEY_FILES: [&str; 3] = ["sealing.key", "aggregator.key", "checkpoint.key"];
+
+/// Where they are.
+pub fn key_folder(data_dir: &Path) -> PathBuf {
+    data_dir.join("service")
+}
+
+/// Which of them are there: all, or none yet. A part of them is what a backup restored by halves leaves, and new ones beside the
+/// old would be another service.
+pub fn keys_there(folder: &Path) -> Result<bool> {
+    let there: Vec<&str> = KEY_FILES.into_iter().filter(|name| folder.join(name).exists()).collect();
+    match there.len() {
+        0 => Ok(false),
+        len if len == KEY_FILES.len() => Ok(true),
+        _ => Err(anyhow!(
+            "{} has {} only, {} were expected; restore the others: with new ones this would be another service",
+            folder.display(),
+            there.join(", "),
+            KEY_FILES.join(", ")
+        )),
+    }
+}
+
 /// The service's keys, made at the first start. The authority's is not among them.
 pub fn service_keys(data_dir: &Path, authority: IdentityPublicKey) -> Result<(ServiceKey, ServiceKeys)> {
-    let folder = data_dir.join("service");
-    let secret = |name: &str| keyfile::read_or_make(&folder.join(name));
-    let service_key = ServiceKey::from_hex(&hex::encode(secret("sealing.key")?))?;
-    let aggregator = IdentitySecretKey::from_bytes(&secret("aggregator.key")?);
-    let checkpoint = CheckpointKey::from_bytes(&secret("checkpoint.key")?);
+    let folder = key_folder(data_dir);
+    keys_there(&folder)?;
+    let [sealing, aggregator, checkpoint] = KEY_FILES.map(|name| keyfile::read_or_make(&folder.join(name)));
+    let service_key = ServiceKey::from_hex(&hex::encode(sealing?))?;
+    let aggregator = IdentitySecretKey::from_bytes(&aggregator?);
+    let checkpoint = CheckpointKey::from_bytes(&checkpoint?);
     let origin = log_origin(&aggregator.public());
     Ok((service_key, ServiceKeys { aggregator, checkpoint, origin, authority, auditors: Vec::new() }))
 }
