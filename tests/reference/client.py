@@ -25,7 +25,7 @@ import numpy as np
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from veilsum_ref import read, ring  # noqa: E402
+from veilsum_ref import privacy, read, ring  # noqa: E402
 from veilsum_ref.errors import Refused  # noqa: E402
 from veilsum_ref.header import WINDOWS  # noqa: E402
 from veilsum_ref.journal import FileJournal  # noqa: E402
@@ -417,6 +417,10 @@ def about(p, round_):
                 "corrupt": f"assumed: at most {h.gamma} millionths of every roster"}
     if hasattr(p, "round"):
         out |= {"n": p.round.n, "k": p.round.k, "t": p.round.t, "h": p.round.h, "index": p.me}
+    # over all rounds of this journal, this one included once it is masked; the conversion of no charge at all is above 0
+    ledger = privacy.Ledger()
+    ledger.charges = p.journal.charges()
+    out |= {"epsilon_spent": privacy.epsilon(ledger.total(), p.policy.budget_delta)[0]}
     if hasattr(p, "core"):
         out |= {"core": len(p.core)}
     if hasattr(p, "survivors"):

@@ -9,11 +9,8 @@ import csv
 import json
 import math
 import os
-import socket
-import subprocess
 import sys
 import tempfile
-import time
 import unittest
 from dataclasses import replace
 from fractions import Fraction
@@ -24,6 +21,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
 import make_vectors  # noqa: E402
+from test_live import Demo, Live, Mixed  # noqa: E402, F401
 from veilsum_ref import (core, ed25519, edwards, encoding, graph, kdf, low_degree, merkle, noise, params,  # noqa: E402
                          privacy, ring, ristretto, shamir, simulate, statement, update, x25519)
 from veilsum_ref.errors import Refused  # noqa: E402
@@ -650,134 +648,6 @@ class Vectors(unittest.TestCase):
         for name, text in made.items():
             with open(os.path.join(folder, name + ".json"), encoding="ascii") as f:
                 self.assertEqual(f.read(), text, f"{name}.json: run make_vectors.py")
-
-
-@unittest.skipUnless(os.environ.get("VEILSUM"), "VEILSUM names no program")
-class Live(unittest.TestCase):
-    """Rounds of client.py against the real service, all clients in Python."""
-
-    TASK = """format = "veilsum-task-1"
-name = "live"
-rounds = 1000
-invited = 6
-roster_min = 5
-roster_max = 6
-cohort_min = 4
-corrupt_fraction = 0.05
-dropout_tolerance = 0.2
-model_len = 100
-layout = "0000000000000000000000000000000000000000000000000000000000000000"
-clip_norm = 2.0
-scale = 165.0
-noise_multiplier = 8.0
-budget_epsilon = 8.0
-windows_ms = [20000, 3000, 3000, 3000, 3000, 3000, 3000]
-grace_ms = 500
-server_rate = [1.0, 1.0]
-"""
-
-    def test_rounds(self):
-        program = os.path.abspath(os.environ["VEILSUM"])
-        with tempfile.TemporaryDirectory() as folder:
-            def run(*args):
-                return subprocess.run([program, *args], cwd=folder, check=True, capture_output=True, text=True).stdout
-
-            key = run("authority", "init", "--dir", "authority").split('"')[1]
-            with open(os.path.join(folder, "task.toml"), "w", encoding="ascii") as f:
-                f.write(self.TASK)
-            ports = []
-            for _ in range(2):
-                with socket.socket() as s:
-                    s.bind(("127.0.0.1", 0))
-                    ports.append(s.getsockname()[1])
-            with open(os.path.join(folder, "veilsum.toml"), "w", encoding="ascii") as f:
-                f.write(f'listen = "127.0.0.1:{ports[0]}"\noperations = "127.0.0.1:{ports[1]}"\ndata_dir = "data"\n'
-                        f'authority_key = "{key}"\n[[tasks]]\nfile = "task.toml"\n')
-            service = subprocess.Popen([program, "serve", "--config", "veilsum.toml"], cwd=folder,
-                                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            try:
-                for _ in range(100):
-                    joins = [x for x in os.listdir(folder + "/data") if x.startswith("join-")] \
-                        if os.path.isdir(folder + "/data") else []
-                    if joins:
-                        break
-                    time.sleep(0.1)
-                for i in range(6):
-                    run("authority", "enrol", "--dir", "authority", "--out", f"c{i}.toml")
-                    np.save(f"{folder}/v{i}.npy", (np.random.default_rng(i).standard_normal(100) * 0.1).astype(np.float32))
-                for name, lost in (("nobody lost", []), ("lost after share", ["--dropout-after", "share"]),
-                                   ("lost after acknowledge", ["--dropout-after", "acknowledge"]),
-                                   ("lost after mask", ["--dropout-after", "mask"]),
-                                   ("lost before unmask", ["--dropout-before", "unmask"])):
-                    with self.subTest(name):
-                        self.one(folder, joins[0], name.replace(" ", "-"), lost)
-            finally:
-                service.terminate()
-                service.wait()
-
-    def test_with_clients_of_the_demo(self):
-        """Rounds of `veilsum demo`, whose own clients are the project's, with one client more that is client.py.
-
-        The demo compares each sum with the plain sum over all that lies in `noised`.
-        """
-        program = os.path.abspath(os.environ["VEILSUM"])
-        with tempfile.TemporaryDirectory() as folder:
-            os.mkdir(folder + "/text")
-            with open(folder + "/text/a.txt", "w", encoding="ascii") as f:
-                f.write("".join(f"{i} times {i} is {i * i}.\n" for i in range(3000)))
-            demo = subprocess.Popen([program, "demo", "--clients", "8", "--cohort", "5", "--rounds", "8", "--dropout", "0.3",
-                                     "--data", "text", "--data-dir", "d", "--json"], cwd=folder, stdout=subprocess.PIPE,
-                                    stderr=subprocess.DEVNULL, text=True)
-            try:
-                for _ in range(600):
-                    if os.path.exists(folder + "/d/spare/join.toml"):
-                        break
-                    time.sleep(0.05)
-                time.sleep(0.2)
-                with open(folder + "/d/spare/join.toml", encoding="ascii") as f:
-                    join = f.read()
-                with open(folder + "/d/spare/join.toml", "w", encoding="ascii") as f:
-                    f.write("\n".join("budget_epsilon = 50.0" if x.startswith("budget_epsilon") else x
-                                      for x in join.split("\n")))
-                np.save(folder + "/v.npy", np.full(1862, 0.001, np.float32))
-                client = subprocess.run(
-                    [sys.executable, os.path.join(HERE, "client.py"), "--identity", "d/spare/identity.toml", "--vector", "v.npy",
-                     "--rounds", "8", "--within", "50", "--record-words", "d/noised", "--json"], cwd=folder,
-                    capture_output=True, text=True, check=False)
-                out, _ = demo.communicate(timeout=120)
-            finally:
-                demo.kill()
-            mine = [r for r in json.loads(client.stdout)["rounds"] if r["outcome"] == "released"]
-            self.assertGreater(len(mine), 0, client.stdout + client.stderr)
-            for r in json.loads(out)["rounds"]:
-                if r["status"] == "released":
-                    self.assertTrue(r["bit_exact"], r)
-
-    def one(self, folder, join, record, lost):
-        clients = [subprocess.Popen(
-            [sys.executable, os.path.join(HERE, "client.py"), "--identity", f"c{i}.toml", "--join", f"data/{join}", "--vector",
-             f"v{i}.npy", "--record", record, "--json", "--within", "60", "--once", *(lost if i == 5 else [])],
-            cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for i in range(6)]
-        outs = [c.communicate() for c in clients]
-        reports = [json.loads(out) for out, _ in outs]
-        self.assertEqual([r["code"] for r in reports], [0] * 6, outs)
-        survivors = {r["rounds"][0].get("survivors") for r in reports} - {None}
-        self.assertEqual(len(survivors), 1)
-        files = os.listdir(os.path.join(folder, record))
-
-        def read(name):
-            with open(os.path.join(folder, record, name), "rb") as f:
-                return f.read()
-
-        sums = {read(x) for x in files if x.endswith(".sum")}
-        self.assertEqual(len(sums), 1)
-        packed = sums.pop()
-        bits = len(packed) * 8 // 100
-        noised = [read(x) for x in files if x.endswith(".noised")]
-        # whoever was lost between noise and upload leaves no .noised file here: the file is written before the upload
-        self.assertEqual(len(noised), survivors.pop())
-        total = sum(ring.unpack(x, 100, bits) for x in noised) & ring.modulus_mask(bits)
-        self.assertTrue(np.array_equal(total, ring.unpack(packed, 100, bits)))
 
 
 if __name__ == "__main__":
