@@ -135,9 +135,9 @@ def statement_faults(signed, tail, seed, other_seed, other_client, *, exact=True
         ("zero-previous", re(previous=ZERO32), "nothing before", 422, "R-01"),
         ("other-sender", re(sender=other_client), "another client's id as sender", 403, None),
         ("other-receiver", re(receiver=flip(s.receiver, 0)), "another receiver", 422, "R-01"),
-        # docs/decisions/0012: with bytes behind the statement, one that is a byte longer can still be read
+        # with bytes behind the statement, one that is a byte longer can still be read, and is judged first (wire 8.1)
         ("body-length-short", flip(signed, at_length) + tail, "the body's length field is off by one",
-         [400, 403] if tail else 400, "R-37"),
+         403 if tail else 400, "R-37"),
         ("body-length-huge", signed[:at_length] + b"\xff" * 4 + signed[at_length + 4:] + tail,
          "the body's length field is 2^32 - 1", 400, "R-37"),
         ("truncated", (signed + tail)[:-1], "a byte is missing", 400, "R-37"),
@@ -1134,8 +1134,8 @@ def put_advertise(play, i, message):
     for name, bad, why, status, rule in statement_faults(advert, b"", seed, other.seed, other.client, exact=False):
         if name in ("empty", "one-byte", "truncated"):
             continue
-        if name in ("other-sender", "sender-and-context"):        # docs/decisions/0012: whose sender is meant, the certificate's client or the advert's
-            status, rule = [403, 422], [None, "R-01"]
+        if name in ("other-sender", "sender-and-context"):        # wire 8.1: the path is compared with the certificate's client
+            why, status, rule = why.replace("the sender is looked at first", "both of the chain"), 422, "R-01"
         p.bad("advert-" + name, framed(cert_raw) + framed(bad) if len(bad) == 311 else message[:264] + u32(311) + bad,
               why, status, rule)
     p.bad("empty", b"", "nothing", 400, "R-37")
@@ -1166,8 +1166,8 @@ def put_advertise(play, i, message):
     p.bad("certificate-receiver", keys(cert=restate(cert_raw, authority, receiver=other.client)), "another receiver", 403,
           "R-06")
     p.bad("certificate-signature", keys(cert=flip(cert_raw, 259)), "the certificate's signature", 403, "R-06")
-    p.bad("certificate-of-another", keys(cert=other.certificate), "another client's certificate", 403, ["R-06", None],
-          comment="docs/decisions/0012")
+    p.bad("certificate-of-another", keys(cert=other.certificate), "another client's certificate", 403, None,
+          comment="the path is compared with the certificate's client (wire 8.1)")
     p.bad("certificate-identity", keys(cert=replace(cert, identity_key=bytes(32)).issue(authority)),
           "an identity key of small order", 400, "R-37")
     p.good("good", message)
@@ -1359,9 +1359,9 @@ def put_mask(play, i, message):
     p.bad("digest", up(tail, digest=seed_of("digest")), "another digest", 422, "R-19")
     p.bad("vector-flipped", signed + flip(tail, 0), "the vector was changed after signing", 422, "R-19")
     p.bad("spare-bit-and-digest", up(flip(tail, len(tail) - 1, 128), digest=seed_of("digest")),
-          "two faults", [400, 422], ["R-37", "R-19"], comment="docs/decisions/0012")
+          "two faults", [400, 422], ["R-37", "R-19"], comment="in either order (wire 6.5)")
     p.bad("spare-bit-after-signing", signed + flip(tail, len(tail) - 1, 128),
-          "two faults", [400, 422], ["R-37", "R-19"], comment="docs/decisions/0012")
+          "two faults", [400, 422], ["R-37", "R-19"], comment="in either order (wire 6.5)")
     element = ring.unpack(c.noised, m, r)
     s_secret, b_secret = (int.from_bytes(play.secrets[i][x], "little") for x in "sb")
     S_of = {j: x.S for j, x in c.leaves.items()}

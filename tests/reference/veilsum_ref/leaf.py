@@ -68,22 +68,16 @@ def decode(raw):
 
 def check(leaf, header, context, *, path_client=None, revoked=None, group=None, life=certificate.LIFE):
     """The leaf check. With `path_client`, in the order of a PUT (wire 8.1): sender, chain, certificate, signature."""
-    at_service = path_client is not None
-    if at_service and leaf.advert.sender != path_client:
-        raise Refused("another sender than the path's", None, 403)
+    if path_client is not None and leaf.client != path_client:
+        raise Refused("another client than the path's", None, 403)
     s = leaf.advert.statement
-
-    def the_certificate():
-        certificate.check(leaf.signed_certificate, leaf.certificate, header.authority_key, header.opened_at, revoked,
-                          life)
-        if s.sender != leaf.client:
-            raise Refused("advert: another sender than the certificate's client", "R-06", 403)
-
     if s.context != context or s.previous != context:
         raise Refused("advert: another context or previous", "R-01", 422)
+    if s.sender != leaf.client:
+        raise Refused("advert: another sender than the certificate's client", "R-01", 422)
     if s.receiver != bytes(16):
         raise Refused("advert: a receiver", "R-01", 422)
-    the_certificate()
+    certificate.check(leaf.signed_certificate, leaf.certificate, header.authority_key, header.opened_at, revoked, life)
     if not leaf.advert.verifies(leaf.identity_key):
         raise Refused("advert: the signature does not hold", "R-37", 403)
     if len(leaf.claims()) != 3:

@@ -85,12 +85,12 @@ class ShareMessage:
 def accept(raw, round_, client, leaf):
     """The aggregator's accept, in the order of wire 8.1 (b to f of protocol 5)."""
     k = round_.k
-    if len(raw) != 214 + EDGE * k:
-        raise NotCanonical(f"a share message of {len(raw)} bytes")
-    signed = statement.decode(raw[:214], LABEL, 32)
+    signed, tail = statement.front(raw, LABEL)
     statement.check(signed, context=round_.context, previous=round_.root, sender=client, key=leaf.identity_key,
                     at_service=True)
-    edges = tuple(decode_edge(raw[214 + EDGE * i:214 + EDGE * (i + 1)]) for i in range(k))
+    if len(signed.body) != 32 or len(tail) != EDGE * k:
+        raise NotCanonical(f"a share message of {len(raw)} bytes")
+    edges = tuple(decode_edge(tail[EDGE * i:EDGE * (i + 1)]) for i in range(k))
     if merkle.root([e.encode() for e in edges]) != signed.body:
         raise Refused("the edges have another root", "R-13", 422)
     if [e.holder for e in edges] != round_.graph.neighbours(round_.index[client]):

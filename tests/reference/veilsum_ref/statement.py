@@ -92,6 +92,21 @@ def decode(raw, label, shortest=0, longest=None):
     return Signed(Statement(label, context, previous, sender, receiver, body), signature)
 
 
+def front(raw, label):
+    """(signed statement, what lies behind it): of a message with an attachment, as far as its own lengths say (wire 8.1).
+
+    How long its body may be is the caller's to judge, after the signature.
+    """
+    r = Reader(raw)
+    r.take(r.u8())
+    r.take(2 + 64 + 32)
+    end = len(raw) - r.left() + 4
+    end += r.u32() + 64
+    if end > len(raw):
+        raise NotCanonical(f"{label}: ends within its statement")
+    return decode(raw[:end], label, 0, end), raw[end:]
+
+
 def decode_any(raw):
     """A signed statement of any known label, layout only (for evidence)."""
     r = Reader(raw)

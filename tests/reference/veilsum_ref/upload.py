@@ -43,15 +43,14 @@ def upload_statement(round_, core_root, client, packed):
 
 def accept(raw, round_, core_root, client, leaf):
     """The aggregator's accept, from a member of the core: (signed, vector)."""
-    if len(raw) != 223 + round_.vector_bytes:
-        raise NotCanonical(f"a masked input of {len(raw)} bytes")
-    signed = statement.decode(raw[:223], LABEL, 40)
+    signed, packed = statement.front(raw, LABEL)
     statement.check(signed, context=round_.context, previous=core_root, sender=client, key=leaf.identity_key,
                     at_service=True)
+    if len(signed.body) != 40 or len(packed) != round_.vector_bytes:
+        raise NotCanonical(f"a masked input of {len(raw)} bytes")
     r = Reader(signed.body)
     if r.u64() != round_.vector_bytes:
         raise Refused("another length than the vector's", "R-19", 422)
-    packed = raw[223:]
     vector = ring.unpack(packed, round_.header.vector_len, round_.header.ring_bits)
     if H(packed) != r.take(32):
         raise Refused("another digest than the vector's", "R-19", 422)
