@@ -59,6 +59,13 @@ impl Assembly {
         Ok((leaf, self.member(leaf)))
     }
 
+    /// A stored leaf index: of a member, or the bytes are damaged.
+    pub(super) fn read_leaf(&self, reader: &mut Reader<'_>, field: &'static str) -> Result<LeafIndex, DecodeError> {
+        let leaf = LeafIndex(reader.u32(field)?);
+        let is_member = leaf.index() < self.members.len();
+        is_member.then_some(leaf).ok_or(DecodeError::NotCanonical { field, expected: "a leaf of the roster" })
+    }
+
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         write_prefixed(out, &self.roster.statement().encode());
         write_prefixed(out, &self.roster.list());

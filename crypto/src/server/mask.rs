@@ -76,7 +76,8 @@ impl Masking {
         let assembly = Assembly::read(reader, facts)?;
         let core =
             CoreSet::from_statement(Statement::decode(reader.prefixed("core")?, labels::CORE)?, assembly.params().n)?;
-        Ok(Self { assembly, core, opened: read_opened(reader)? })
+        let opened = read_opened(reader, &assembly)?;
+        Ok(Self { assembly, core, opened })
     }
 }
 

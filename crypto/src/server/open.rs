@@ -112,13 +112,14 @@ impl Opening {
         let candidates = Bitmap::read(reader, assembly.params().n)?;
         let mut complaints = Complaints::new();
         for _ in 0..reader.u32("dealers")? {
-            let dealer = LeafIndex(reader.u32("dealer")?);
-            let holders = complaints.entry(dealer).or_default();
+            let dealer = assembly.read_leaf(reader, "stored dealer")?;
+            let mut holders = BTreeMap::new();
             for _ in 0..reader.u32("holders")? {
-                let holder = LeafIndex(reader.u32("holder")?);
+                let holder = assembly.read_leaf(reader, "stored holder")?;
                 let points = (Point::from_bytes(reader.array("P_s")?)?, Point::from_bytes(reader.array("P_b")?)?);
-                holders.insert(holder, points);
+                insert_next(&mut holders, holder, points)?;
             }
+            insert_next(&mut complaints, dealer, holders)?;
         }
         Ok(Self { assembly, candidates, complaints })
     }
@@ -190,14 +191,24 @@ pub(super) fn write_opened(out: &mut Vec<u8>, opened: &[OpenedShare]) {
     }
 }
 
-pub(super) fn read_opened(reader: &mut Reader<'_>) -> Result<Vec<OpenedShare>, DecodeError> {
+/// Stored maps are in the order of their keys, each once.
+fn insert_next<V>(map: &mut BTreeMap<LeafIndex, V>, leaf: LeafIndex, value: V) -> Result<(), DecodeError> {
+    if map.last_key_value().is_some_and(|(last, _)| *last >= leaf) {
+        return Err(DecodeError::NotCanonical { field: "stored complaints", expected: "in ascending order" });
+    }
+    map.insert(leaf, value);
+    Ok(())
+}
+
+pub(super) fn read_opened(reader: &mut Reader<'_>, assembly: &Assembly) -> Result<Vec<OpenedShare>, DecodeError> {
     let scalar = |reader: &mut Reader<'_>| {
         ShareScalar::from_bytes(&reader.array("share")?)
             .ok_or(DecodeError::NotCanonical { field: "opened share", expected: "below the group order" })
     };
     (0..reader.u32("opened")?)
         .map(|_| {
-            let (dealer, holder) = (LeafIndex(reader.u32("dealer")?), LeafIndex(reader.u32("holder")?));
+            let (dealer, holder) =
+                (assembly.read_leaf(reader, "opened dealer")?, assembly.read_leaf(reader, "opened holder")?);
             Ok(OpenedShare { dealer, holder, pair: SharePair { masking: scalar(reader)?, self_mask: scalar(reader)? } })
         })
         .collect()
