@@ -200,7 +200,7 @@ impl Task {
             range("windows_ms", window_ms.into(), window_ms > 0, "above 0")?;
         }
         for rate in file.server_rate {
-            range("server_rate", rate, rate.is_finite() && rate >= 0.0, "a number, not negative")?;
+            range("server_rate", rate, (0.0..=1e6).contains(&rate), "from 0 to 1,000,000")?;
         }
         let vector_len = file.model_len + u32::from(file.weight_max > 0);
         let bounds = RoundingBounds::new(file.clip_norm * file.scale, vector_len.into(), (-0.5_f64).exp());
