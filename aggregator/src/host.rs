@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use veilsum_crypto::primitives::wipe;
+
 use crate::clock::{Clock, SystemClock};
 
 /// Draws what nobody may foresee: closing nonces and log salts.
@@ -35,7 +37,14 @@ impl Workers {
     /// Runs `work`; an error means that it panicked or that the runtime is shutting down.
     pub async fn run<T: Send + 'static>(self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
         match self {
-            Self::Threads => tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string()),
+            Self::Threads => {
+                let wiped = move || {
+                    let done = work();
+                    wipe::stack_below(); // rebuilt secrets leave copies there, and the thread is kept
+                    done
+                };
+                tokio::task::spawn_blocking(wiped).await.map_err(|error| error.to_string())
+            }
             Self::Caller => Ok(work()),
         }
     }

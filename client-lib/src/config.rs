@@ -72,7 +72,7 @@ pub enum ConfigError {
 pub struct Identity {
     pub(crate) secret: IdentitySecretKey,
     pub(crate) certificate: Certificate,
-    saving_key: Zeroizing<[u8; 32]>,
+    saving_key: Box<Zeroizing<[u8; 32]>>, // at one place of the heap: moving it leaves no copy behind
 }
 
 #[derive(Serialize, Deserialize, Zeroize)]
@@ -90,7 +90,7 @@ impl Identity {
     /// Puts an identity together; `None` if the certificate is for another key. `saving_key` seals the client's state:
     /// 32 random bytes, made once.
     pub fn new(secret: IdentitySecretKey, certificate: Certificate, saving_key: [u8; 32]) -> Option<Self> {
-        let saving_key = Zeroizing::new(saving_key);
+        let saving_key = Box::new(Zeroizing::new(saving_key));
         (secret.public() == certificate.body().identity).then_some(Self { secret, certificate, saving_key })
     }
 
@@ -105,7 +105,7 @@ impl Identity {
     }
 
     pub(crate) fn saving_key(&self) -> SavingKey {
-        SavingKey::from_bytes(*self.saving_key)
+        SavingKey::from_bytes(**self.saving_key)
     }
 
     /// Reads `identity.toml`.
@@ -153,7 +153,7 @@ impl Identity {
             client: self.client().to_string(),
             secret_seed: hex::encode(*self.secret.to_bytes()),
             certificate: hex::encode(self.certificate.encode()),
-            saving_key: hex::encode(*self.saving_key),
+            saving_key: hex::encode(self.saving_key.as_slice()),
         };
         let text = Zeroizing::new(toml::to_string(&file).map_err(|error| content(path)(error.to_string()))?);
         write_new(path, &text)

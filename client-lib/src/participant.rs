@@ -31,6 +31,7 @@ use veilsum_crypto::primitives::labels;
 use veilsum_crypto::primitives::prg::NoiseSeed;
 use veilsum_crypto::primitives::seal::SavingKey;
 use veilsum_crypto::primitives::signature::Signed;
+use veilsum_crypto::primitives::wipe;
 use veilsum_crypto::privacy::SkellamSampler;
 use veilsum_crypto::privacy::skellam::SkellamError;
 use veilsum_crypto::rules::{Rule, ServerMisbehaved};
@@ -1043,7 +1044,12 @@ fn evidence(notes: Option<&Notes>, shown: &[Shown]) -> Vec<u8> {
 
 /// Runs `act` where it may block. A panic in it goes on here.
 async fn blocking<R: Send + 'static>(act: impl FnOnce() -> R + Send + 'static) -> Result<R, ParticipantError> {
-    spawn_blocking(act).await.map_err(|error: JoinError| match error.try_into_panic() {
+    let wiped = move || {
+        let done = act();
+        wipe::stack_below(); // what the step computed with leaves copies there, and the thread is kept
+        done
+    };
+    spawn_blocking(wiped).await.map_err(|error: JoinError| match error.try_into_panic() {
         Ok(panic) => std::panic::resume_unwind(panic),
         Err(_) => ParticipantError::Interrupted,
     })

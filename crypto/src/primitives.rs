@@ -8,3 +8,4 @@ pub mod merkle;
 pub mod prg;
 pub mod seal;
 pub mod signature;
+pub mod wipe;

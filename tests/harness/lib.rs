@@ -2,15 +2,19 @@
 
 pub mod attacks;
 pub mod blame;
+pub mod canary;
 pub mod catalogue;
+pub mod deployment;
 pub mod encoding;
 pub mod fuzz;
 pub mod hostile;
+pub mod memory;
 pub mod memory_store;
 pub mod postgres;
 pub mod programs;
 pub mod proxy;
 pub mod simulate;
+pub mod timing;
 pub mod without;
 pub mod world;
 pub mod wycheproof;

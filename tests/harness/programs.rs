@@ -16,6 +16,12 @@ pub fn quickstart_example() -> &'static Path {
     BUILT.get_or_init(|| build(&["-p", "veilsum-client", "--example", "quickstart"], "quickstart"))
 }
 
+/// The client that stops before each message (`bin/stepping_client.rs`), built once.
+pub fn stepping_client() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| build(&["-p", "verification", "--bin", "stepping-client"], "stepping-client"))
+}
+
 fn build(arguments: &[&str], name: &str) -> PathBuf {
     let mut cargo = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()));
     cargo.args(["build", "--message-format=json"]).args(arguments).current_dir(root());

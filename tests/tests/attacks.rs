@@ -35,8 +35,8 @@ macro_rules! one_test_each {
 }
 verification::attacks!(one_test_each);
 
-/// Rows that are due and not played yet. Empty when the catalogue is done.
-const PENDING: &[&str] = &["E12", "H04"];
+/// Rows that look at processes from outside, and so have files of their own beside this one: memory.rs and canary.rs.
+const OUTSIDE: [&str; 2] = ["E12", "H04"];
 
 /// C-117: every row of the catalogue that is due is played, by one function that bears its id.
 #[test]
@@ -48,12 +48,12 @@ fn every_row_of_the_catalogue_is_played_once() {
     let due: BTreeMap<String, String> =
         catalogue::rows().into_iter().filter(catalogue::Row::is_played).map(|row| (row.id, row.threat)).collect();
     assert!(due.len() > 50, "{} rows", due.len());
-    for (id, threat) in due.iter().filter(|(id, _)| !PENDING.contains(&id.as_str())) {
+    for (id, threat) in due.iter().filter(|(id, _)| !OUTSIDE.contains(&id.as_str())) {
         let known = played.get(id).unwrap_or_else(|| panic!("{id} ({threat}) is not played"));
         assert_eq!(known, threat, "{id}");
     }
-    let played_after_all: Vec<_> = PENDING.iter().filter(|id| played.contains_key(**id)).collect();
-    assert!(played_after_all.is_empty(), "no longer pending: {played_after_all:?}");
+    let twice: Vec<_> = OUTSIDE.iter().filter(|id| played.contains_key(**id) || !due.contains_key(**id)).collect();
+    assert!(twice.is_empty(), "played here too, or not due: {twice:?}");
     for (id, threat) in played {
         let row = catalogue::row(&id).unwrap_or_else(|| panic!("{id} is not in the catalogue"));
         assert_eq!(row.threat, threat, "{id}");

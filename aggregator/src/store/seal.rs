@@ -9,7 +9,8 @@ use std::path::Path;
 
 use aes_gcm::aead::{AeadInOut, KeyInit, Nonce};
 use aes_gcm::{Aes256Gcm, Key};
-use veilsum_crypto::ids::RoundId;
+use veilsum_crypto::ids::{ClientId, RoundId};
+use veilsum_crypto::primitives::wipe;
 use zeroize::Zeroizing;
 
 const NONCE_BYTES: usize = 12;
@@ -39,12 +40,12 @@ pub enum KeyError {
 pub struct DoesNotOpen;
 
 /// Wraps the keys of all rounds; the same on every replica. Wiped when dropped.
-pub struct ServiceKey(Zeroizing<[u8; 32]>);
+pub struct ServiceKey(Box<Zeroizing<[u8; 32]>>);
 
 impl ServiceKey {
     /// A new key from the operating system's randomness.
     pub fn generate() -> Self {
-        Self(Zeroizing::new(random()))
+        Self(Box::new(Zeroizing::new(random())))
     }
 
     /// Reads 64 hexadecimal digits.
@@ -52,8 +53,8 @@ impl ServiceKey {
     /// # Errors
     /// [`KeyError::NotAKey`] for anything else.
     pub fn from_hex(text: &str) -> Result<Self, KeyError> {
-        let mut key = Zeroizing::new([0; 32]);
-        hex::decode_to_slice(text, key.as_mut()).map_err(|_| KeyError::NotAKey)?;
+        let mut key = Box::new(Zeroizing::new([0; 32]));
+        hex::decode_to_slice(text, key.as_mut_slice()).map_err(|_| KeyError::NotAKey)?;
         Ok(Self(key))
     }
 
@@ -69,7 +70,7 @@ impl ServiceKey {
 
     /// As [`ServiceKey::read`] reads it.
     pub fn to_hex(&self) -> Zeroizing<String> {
-        Zeroizing::new(hex::encode(*self.0))
+        Zeroizing::new(hex::encode(self.0.as_slice()))
     }
 }
 
@@ -79,18 +80,19 @@ impl fmt::Debug for ServiceKey {
     }
 }
 
-/// Seals the partial sums of one round. Wiped when dropped.
-pub struct RoundKey(Zeroizing<[u8; 32]>);
+/// Seals the partial sums of one round, and the answers to it. Wiped when dropped; it stays at one place of the heap, so that a task that waits and
+/// moves it leaves no copy behind.
+pub struct RoundKey(Box<Zeroizing<[u8; 32]>>);
 
 impl RoundKey {
     /// A new key from the operating system's randomness.
     pub fn generate() -> Self {
-        Self(Zeroizing::new(random()))
+        Self(Box::new(Zeroizing::new(random())))
     }
 
     /// This key sealed by the service key.
     pub fn wrap(&self, key: &ServiceKey, round: RoundId) -> Vec<u8> {
-        seal(&key.0, &wrapping(round), self.0.as_ref())
+        seal(&key.0, &wrapping(round), self.0.as_slice())
     }
 
     /// The inverse of [`RoundKey::wrap`].
@@ -99,7 +101,7 @@ impl RoundKey {
     /// [`DoesNotOpen`] under another service key or for another round.
     pub fn unwrap(sealed: &[u8], key: &ServiceKey, round: RoundId) -> Result<Self, DoesNotOpen> {
         let opened = Zeroizing::new(open(&key.0, &wrapping(round), sealed)?);
-        let mut inner = Zeroizing::new([0; 32]);
+        let mut inner = Box::new(Zeroizing::new([0; 32]));
         if opened.len() != inner.len() {
             return Err(DoesNotOpen);
         }
@@ -108,15 +110,15 @@ impl RoundKey {
     }
 
     /// Seals one segment of a partial sum.
-    pub fn seal(&self, place: &SumPlace, segment: &[u8]) -> Vec<u8> {
-        seal(&self.0, &place.to_bytes(), segment)
+    pub fn seal(&self, place: &impl Place, plain: &[u8]) -> Vec<u8> {
+        seal(&self.0, &place.to_bytes(), plain)
     }
 
     /// The inverse of [`RoundKey::seal`].
     ///
     /// # Errors
     /// [`DoesNotOpen`] if the bytes were changed or belong elsewhere.
-    pub fn open(&self, place: &SumPlace, sealed: &[u8]) -> Result<Vec<u8>, DoesNotOpen> {
+    pub fn open(&self, place: &impl Place, sealed: &[u8]) -> Result<Vec<u8>, DoesNotOpen> {
         open(&self.0, &place.to_bytes(), sealed)
     }
 }
@@ -125,6 +127,12 @@ impl fmt::Debug for RoundKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("RoundKey(..)")
     }
+}
+
+/// A row that sealed bytes belong to: they open nowhere else.
+pub trait Place {
+    /// Table, then key.
+    fn to_bytes(&self) -> Vec<u8>;
 }
 
 /// The row that a segment of a partial sum belongs to, and how many inputs it sums up.
@@ -140,11 +148,26 @@ pub struct SumPlace {
     pub inputs: u32,
 }
 
-impl SumPlace {
-    fn to_bytes(self) -> Vec<u8> {
+impl Place for SumPlace {
+    fn to_bytes(&self) -> Vec<u8> {
         let SumPlace { round, batch, segment, inputs } = self;
         let numbers = [segment.to_le_bytes(), inputs.to_le_bytes()].concat();
-        [b"veilsum/1/partial_sums".as_slice(), &round.0, &batch, &numbers].concat()
+        [b"veilsum/1/partial_sums".as_slice(), &round.0, batch, &numbers].concat()
+    }
+}
+
+/// The row of a client's answer: the shares in it are the only ones that reach the service in the clear.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AnswerPlace {
+    /// Which round.
+    pub round: RoundId,
+    /// Whose.
+    pub client: ClientId,
+}
+
+impl Place for AnswerPlace {
+    fn to_bytes(&self) -> Vec<u8> {
+        [b"veilsum/1/received/unmask".as_slice(), &self.round.0, &self.client.0].concat()
     }
 }
 
@@ -160,6 +183,13 @@ pub(super) fn random<const N: usize>() -> [u8; N] {
 }
 
 fn seal(key: &[u8; 32], place: &[u8], plain: &[u8]) -> Vec<u8> {
+    let sealed = sealed(key, place, plain);
+    wipe::stack_below(); // the key's schedule
+    sealed
+}
+
+#[inline(never)]
+fn sealed(key: &[u8; 32], place: &[u8], plain: &[u8]) -> Vec<u8> {
     let nonce = random::<NONCE_BYTES>();
     let mut sealed = Vec::with_capacity(plain.len() + SEAL_BYTES);
     sealed.extend_from_slice(&nonce);
@@ -172,6 +202,13 @@ fn seal(key: &[u8; 32], place: &[u8], plain: &[u8]) -> Vec<u8> {
 }
 
 fn open(key: &[u8; 32], place: &[u8], sealed: &[u8]) -> Result<Vec<u8>, DoesNotOpen> {
+    let plain = opened(key, place, sealed);
+    wipe::stack_below();
+    plain
+}
+
+#[inline(never)]
+fn opened(key: &[u8; 32], place: &[u8], sealed: &[u8]) -> Result<Vec<u8>, DoesNotOpen> {
     let (nonce, ciphertext) = sealed.split_first_chunk::<NONCE_BYTES>().ok_or(DoesNotOpen)?;
     let mut plain = ciphertext.to_vec();
     cipher(key).decrypt_in_place(&Nonce::<Aes256Gcm>::from(*nonce), place, &mut plain).map_err(|_| DoesNotOpen)?;
@@ -179,7 +216,7 @@ fn open(key: &[u8; 32], place: &[u8], sealed: &[u8]) -> Result<Vec<u8>, DoesNotO
 }
 
 fn cipher(key: &[u8; 32]) -> Aes256Gcm {
-    Aes256Gcm::new(&Key::<Aes256Gcm>::from(*key))
+    Aes256Gcm::new(<&Key<Aes256Gcm>>::from(key))
 }
 
 #[cfg(test)]

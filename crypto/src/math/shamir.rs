@@ -4,6 +4,7 @@
 //! plus one. Public points of all shares let anybody check the degree (R-38: the dual-code test of
 //! SCRAPE, Cascudo and David 2017) without learning more than the points say.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -12,23 +13,26 @@ use curve25519_dalek::{
     traits::{IsIdentity, VartimeMultiscalarMul},
 };
 use rand_core::CryptoRng;
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{ZeroizeOnDrop, Zeroizing};
 
 use crate::ids::LeafIndex;
 
-/// A secret scalar: a share, or what shares rebuild. Wiped when dropped.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
-pub struct ShareScalar(Scalar);
+/// A secret scalar: a share, or what shares rebuild. It stays at one place of the heap, so that moving it leaves no copy
+/// behind, and is wiped when dropped.
+#[derive(Clone)]
+pub struct ShareScalar(Box<Zeroizing<Scalar>>);
+
+impl ZeroizeOnDrop for ShareScalar {}
 
 impl ShareScalar {
     /// Decodes the one encoding, below the group order; `None` otherwise. R-12
     pub fn from_bytes(bytes: &[u8; 32]) -> Option<Self> {
-        Option::from(Scalar::from_canonical_bytes(*bytes)).map(Self)
+        Option::from(Scalar::from_canonical_bytes(*bytes)).map(Self::from_scalar)
     }
 
     /// Takes up a scalar.
     pub fn from_scalar(scalar: Scalar) -> Self {
-        Self(scalar)
+        Self(Box::new(Zeroizing::new(scalar)))
     }
 
     /// The scalar.
@@ -59,7 +63,7 @@ impl Polynomial {
         while coefficients.len() < threshold as usize {
             let coefficient = Scalar::random(rng);
             if coefficients.len() + 1 < threshold as usize || coefficient != Scalar::ZERO {
-                coefficients.push(ShareScalar(coefficient));
+                coefficients.push(ShareScalar::from_scalar(coefficient));
             }
         }
         Self(coefficients)
@@ -68,7 +72,8 @@ impl Polynomial {
     /// The share of one holder.
     pub fn share_for(&self, holder: LeafIndex) -> ShareScalar {
         let x = Scalar::from(holder.evaluation_point());
-        ShareScalar(self.0.iter().rev().fold(Scalar::ZERO, |value, coefficient| value * x + coefficient.0))
+        let value = self.0.iter().rev().fold(Scalar::ZERO, |value, coefficient| value * x + coefficient.scalar());
+        ShareScalar::from_scalar(value)
     }
 }
 
@@ -98,7 +103,7 @@ impl Interpolation {
     /// The secret, from one share for each holder in the same order.
     pub fn combine(&self, shares: &[ShareScalar]) -> ShareScalar {
         debug_assert_eq!(self.0.len(), shares.len());
-        ShareScalar(self.0.iter().zip(shares).map(|(weight, share)| weight * share.0).sum())
+        ShareScalar::from_scalar(self.0.iter().zip(shares).map(|(weight, share)| weight * share.scalar()).sum())
     }
 }
 
@@ -149,7 +154,7 @@ mod tests {
 
     #[test]
     fn any_threshold_of_shares_rebuilds_the_secret_and_one_fewer_does_not() {
-        let secret = ShareScalar(Scalar::random(&mut rng()));
+        let secret = ShareScalar::from_scalar(Scalar::random(&mut rng()));
         let polynomial = Polynomial::hide(secret.clone(), 3, &mut rng());
         let rebuild = |holders: &[LeafIndex]| {
             let shares: Vec<_> = holders.iter().map(|h| polynomial.share_for(*h)).collect();
@@ -187,9 +192,9 @@ mod tests {
         let mut rng = rng();
         let (k, t) = (6_u32, 4);
         let holders = holders([0, 2, 3, 5, 6, 9]);
-        let secrets = [(); 2].map(|()| ShareScalar(Scalar::random(&mut rng)));
+        let secrets = [(); 2].map(|()| ShareScalar::from_scalar(Scalar::random(&mut rng)));
         let polynomials = [0, 1].map(|i| Polynomial::hide(secrets[i].clone(), t, &mut rng));
-        let point = |share: &ShareScalar| RistrettoPoint::mul_base(&share.0);
+        let point = |share: &ShareScalar| RistrettoPoint::mul_base(share.scalar());
         let dealer = [point(&secrets[0]), point(&secrets[1])];
         let mut shares: Vec<(LeafIndex, [RistrettoPoint; 2])> = holders
             .iter()

@@ -8,12 +8,13 @@
 //!
 //! Each is a type of its own, so that the compiler refuses to swap them.
 
+use alloc::boxed::Box;
 use core::fmt;
 
 use curve25519_dalek::{RistrettoPoint, Scalar, ristretto::CompressedRistretto, traits::IsIdentity};
 use rand_core::CryptoRng;
 use x25519_dalek::{PublicKey, StaticSecret};
-use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+use zeroize::{ZeroizeOnDrop, Zeroizing};
 
 use super::codec::DecodeError;
 use super::context::{CoreContext, RosterContext};
@@ -74,23 +75,26 @@ impl fmt::Debug for Point {
 macro_rules! scalar_key {
     ($(#[$secret_doc:meta])* $secret:ident, $(#[$public_doc:meta])* $public:ident) => {
         $(#[$secret_doc])*
-        #[derive(Zeroize, ZeroizeOnDrop)]
-        pub struct $secret(Scalar);
+        ///
+        /// It stays at one place of the heap: moving it leaves no copy behind.
+        pub struct $secret(Box<Zeroizing<Scalar>>);
+
+        impl ZeroizeOnDrop for $secret {}
 
         impl $secret {
             /// A fresh key: uniform, and zero only with probability 2^-252.
             pub fn generate(rng: &mut impl CryptoRng) -> Self {
-                Self(Scalar::random(rng))
+                Self(Box::new(Zeroizing::new(Scalar::random(rng))))
             }
 
             /// Takes up a key rebuilt from shares.
             pub fn from_scalar(scalar: &ShareScalar) -> Self {
-                Self(*scalar.scalar())
+                Self(Box::new(Zeroizing::new(*scalar.scalar())))
             }
 
             /// The secret as what Shamir shares are made of.
             pub fn to_scalar(&self) -> ShareScalar {
-                ShareScalar::from_scalar(self.0)
+                ShareScalar::from_scalar(**self.0)
             }
 
             /// The public half.
@@ -128,7 +132,7 @@ impl MaskingSecretKey {
     /// The key of the mask that `me` and `peer` share: the same for both, for this core only. §5.5, R-10
     pub fn pair_mask_key(&self, me: ClientId, peer: (ClientId, &MaskingPublicKey), context: &CoreContext) -> MaskKey {
         let (peer_id, peer_key) = peer;
-        let shared = Zeroizing::new((peer_key.0.point * self.0).compress().to_bytes());
+        let shared = Zeroizing::new((peer_key.0.point * **self.0).compress().to_bytes());
         let mine = *self.public().0.as_bytes();
         let theirs = *peer_key.0.as_bytes();
         let (lower, higher) =
@@ -145,9 +149,8 @@ impl MaskingSecretKey {
 impl SelfMaskSecret {
     /// Consumes the secret: one that masked two inputs would reveal their difference. §5.5
     pub fn into_mask_key(self, me: ClientId, context: &CoreContext) -> MaskKey {
-        let secret = Zeroizing::new(self.0.to_bytes());
         let key = context.roster.derive::<16>(
-            &secret,
+            self.0.as_bytes(),
             labels::SELF_MASK,
             &[&context.core.0, &me.0, &context.roster.header.0],
         );
@@ -155,18 +158,18 @@ impl SelfMaskSecret {
     }
 }
 
-/// `c_u`: opens shares sealed to this client. Wiped when dropped.
-pub struct ChannelSecretKey(StaticSecret);
+/// `c_u`: opens shares sealed to this client. Wiped when dropped; it stays at one place of the heap.
+pub struct ChannelSecretKey(Box<StaticSecret>);
 
 impl ChannelSecretKey {
     /// A fresh key.
     pub fn generate(rng: &mut impl CryptoRng) -> Self {
-        Self(StaticSecret::random_from_rng(rng))
+        Self(Box::new(StaticSecret::random_from_rng(rng)))
     }
 
     /// From saved state.
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(StaticSecret::from(bytes))
+        Self(Box::new(StaticSecret::from(bytes)))
     }
 
     /// For saved state.
@@ -176,7 +179,7 @@ impl ChannelSecretKey {
 
     /// The public half.
     pub fn public(&self) -> ChannelPublicKey {
-        ChannelPublicKey(PublicKey::from(&self.0).to_bytes())
+        ChannelPublicKey(PublicKey::from(&*self.0).to_bytes())
     }
 
     /// The key that seals one pair of shares from `dealer` to `holder`; one of the two is ours. §2.6, R-11

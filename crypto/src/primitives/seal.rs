@@ -3,13 +3,14 @@
 //! AES-256-GCM both times. A mail key encrypts one message in its life, so its nonce is fixed; that is
 //! allowed here and nowhere else. Saved state draws a fresh nonce each time it is written.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 
 use aes_gcm::aead::{Aead, KeyInit, Payload};
 use aes_gcm::{Aes256Gcm, Key, Nonce};
 use rand_core::CryptoRng;
-use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+use zeroize::{ZeroizeOnDrop, Zeroizing};
 
 use super::labels;
 
@@ -42,14 +43,15 @@ impl MailKey {
     }
 }
 
-/// The caller's key for saved state. Wiped when dropped.
-#[derive(Zeroize, ZeroizeOnDrop)]
-pub struct SavingKey([u8; 32]);
+/// The caller's key for saved state. Wiped when dropped; it stays at one place of the heap.
+pub struct SavingKey(Box<Zeroizing<[u8; 32]>>);
+
+impl ZeroizeOnDrop for SavingKey {}
 
 impl SavingKey {
     /// From 32 random bytes, kept where the platform keeps keys.
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(bytes)
+        Self(Box::new(Zeroizing::new(bytes)))
     }
 
     /// Seals state under a fresh nonce: `nonce[12], ciphertext, tag[16]`.
@@ -79,7 +81,7 @@ impl fmt::Debug for SavingKey {
 }
 
 fn cipher(key: &[u8; 32]) -> Aes256Gcm {
-    Aes256Gcm::new(&Key::<Aes256Gcm>::from(*key))
+    Aes256Gcm::new(<&Key<Aes256Gcm>>::from(key))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 //! There is no other `sign` in the protocol; log checkpoints have a key type of their own.
 //! Verification is strict, by one predicate on both sides.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -20,18 +21,19 @@ use super::codec::{DecodeError, Reader};
 use super::labels::{self, Label, VERSION};
 use crate::ids::{Digest, Party};
 
-/// A long-term signing key: of a client, the aggregator or the authority. Wiped when dropped.
-pub struct IdentitySecretKey(SigningKey);
+/// A long-term signing key: of a client, the aggregator or the authority. Wiped when dropped; it stays at one place of the
+/// heap.
+pub struct IdentitySecretKey(Box<SigningKey>);
 
 impl IdentitySecretKey {
     /// A fresh key.
     pub fn generate(rng: &mut impl CryptoRng) -> Self {
-        Self(SigningKey::generate(rng))
+        Self(Box::new(SigningKey::generate(rng)))
     }
 
     /// From the 32-byte seed of RFC 8032.
     pub fn from_bytes(seed: &[u8; 32]) -> Self {
-        Self(SigningKey::from_bytes(seed))
+        Self(Box::new(SigningKey::from_bytes(seed)))
     }
 
     /// The seed, to be written to a protected file.

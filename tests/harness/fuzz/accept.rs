@@ -19,6 +19,7 @@ pub const TARGET: Target = Target {
     seeds,
     words: &[],
     portion: 12,
+    finish: super::nothing,
 };
 
 /// `u8 phase, u8 addressed`, then as `Stage::forge`.

@@ -104,6 +104,7 @@ pub fn run(
         }
     }
     tally.elapsed = start.elapsed();
+    (target.finish)();
     Ok(tally)
 }
 

@@ -20,6 +20,7 @@ pub const TARGET: Target = Target {
     seeds,
     words: &[],
     portion: 6,
+    finish: super::nothing,
 };
 
 /// `u8 state, u8 variant`, then edits of what is served: `u8 how many`, each `u8 item, u8 how`, then edits.

@@ -21,6 +21,7 @@ pub const TARGET: Target = Target {
     seeds,
     words: &[],
     portion: 1,
+    finish: super::nothing,
 };
 
 /// `u8 phase, u8 lost (bits), u8 forged messages (at most 3)`, each as `Stage::forge`; then one `u8 lost` a later phase.

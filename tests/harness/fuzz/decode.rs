@@ -28,6 +28,7 @@ pub const MESSAGES: Target = Target {
     seeds: message_seeds,
     words: &["veilsum/1/header", "veilsum/1/roster", "veilsum/1/core", "veilsum/1/survivors", "veilsum/1/result"],
     portion: 36,
+    finish: super::nothing,
 };
 
 /// What messages are made of, and what only the programs themselves write.
@@ -38,6 +39,7 @@ pub const PARTS: Target = Target {
     seeds: part_seeds,
     words: &["F32", "model", "dtype", "shape", "data_offsets", "__metadata__"],
     portion: 30,
+    finish: super::nothing,
 };
 
 /// Gives what it would write, or refuses; the number is k, n or a count.

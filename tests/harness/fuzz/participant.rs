@@ -20,7 +20,7 @@ use veilsum_crypto::update::ModelUpdate;
 use super::Target;
 use super::client::alter;
 use super::edit::{Input, edit};
-use super::saved::FOLDER;
+use super::saved::scratch;
 use super::stage::{MODEL, STAGE, Stage, State};
 
 /// The target.
@@ -32,6 +32,7 @@ pub const TARGET: Target = Target {
     seeds,
     words: &[],
     portion: 1,
+    finish: super::nothing,
 };
 
 const SAVING_KEY: [u8; 32] = [0x6b; 32];
@@ -64,8 +65,8 @@ fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let state = stage.states.get(input.below(stage.states.len() + 1));
     let number = state.map_or(0, |state| state.number);
-    let path = FOLDER.path().join(format!("participant-{}", std::process::id()));
-    let _ = std::fs::remove_file(&path);
+    let folder = scratch();
+    let path = folder.path().join("state");
     if let Some(state) = state {
         std::fs::write(&path, journal(stage, state)).expect("room");
     }
@@ -92,7 +93,6 @@ fn run(bytes: &[u8]) {
         Ok(outcome) => assert!(!format!("{outcome:?}").is_empty()),
         Err(error) => assert!(!error.to_string().is_empty()),
     }
-    let _ = std::fs::remove_dir_all(FOLDER.path().join("evidence"));
 }
 
 /// The file as the library writes it.

@@ -1,8 +1,7 @@
 //! States that come back from disk or database altered. They are sealed or behind the database's walls: altered ones mean a
 //! damaged disk or a defect of ours; they are refused in words, and never end in a panic later on.
 
-use std::path::PathBuf;
-use std::sync::LazyLock;
+use std::path::Path;
 
 use veilsum_client::saved::{Journal, Notes};
 use veilsum_crypto::client::{Resumed, Sealed};
@@ -23,6 +22,7 @@ pub const CLIENT: Target = Target {
     seeds: client_seeds,
     words: &[],
     portion: 4,
+    finish: super::nothing,
 };
 
 /// Stored phases of the aggregator.
@@ -33,6 +33,7 @@ pub const SERVER: Target = Target {
     seeds: server_seeds,
     words: &[],
     portion: 3,
+    finish: super::nothing,
 };
 
 /// The journal file of the client library.
@@ -43,6 +44,7 @@ pub const JOURNAL: Target = Target {
     seeds: journal_seeds,
     words: &["veilsum state v1"],
     portion: 2,
+    finish: super::nothing,
 };
 
 /// `u8 state, u8 how`, then edits. how: 0 of the whole plaintext | 1 of the phase, lengths mended | 2 of the message.
@@ -153,13 +155,12 @@ fn server_seeds() -> Vec<Vec<u8>> {
     phases.flat_map(|phase| [vec![phase, 0], vec![phase, 1, 1, 9, 0, 3], vec![phase, 1, 0x81, 9, 0, 3]]).collect()
 }
 
-/// A folder that ends with the process.
-pub(super) static FOLDER: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
-    // In memory where the system has such a place: a campaign writes millions of small files.
-    let memory = PathBuf::from("/dev/shm");
+/// A folder for one execution. In memory where the system has such a place: a campaign writes millions of small files.
+pub(super) fn scratch() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
     let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
     made.expect("a folder")
-});
+}
 
 /// `u8 how`, then edits: 0 of the sealed file | 1 of the plaintext, sealed again | 2 the bytes as they stand, sealed.
 fn run_journal(bytes: &[u8]) {
@@ -176,7 +177,8 @@ fn run_journal(bytes: &[u8]) {
     if how == 0 {
         edit(&mut file, &[], &mut input);
     }
-    let path = FOLDER.path().join(format!("journal-{}", std::process::id()));
+    let folder = scratch();
+    let path = folder.path().join("state");
     std::fs::write(&path, &file).expect("room");
     let journal = Journal::open(&path, key()).expect("nobody else holds it");
     match journal.read() {
@@ -190,7 +192,6 @@ fn run_journal(bytes: &[u8]) {
         }
         Err(error) => assert!(!error.to_string().is_empty()),
     }
-    drop(journal);
 }
 
 fn journal_plain() -> Vec<u8> {

@@ -12,6 +12,7 @@ use veilsum_crypto::server::{Accepted, Admitted, Keep, PhaseKind};
 
 use super::rows::{self, Columns, ROWS_AT_ONCE, listed, many};
 use super::{Failure, SqlStore, micros, sums};
+use crate::store::seal::{AnswerPlace, RoundKey};
 
 /// Fresh messages by client.
 type Fresh<'a> = BTreeMap<ClientId, &'a Accepted>;
@@ -40,7 +41,11 @@ impl SqlStore {
         for message in accepted {
             first.entry(message.client()).or_insert(message);
         }
-        let mut fresh = batch.insert_received(&first).await?;
+        let key = match phase {
+            PhaseKind::Unmasking => Some(sums::key_of(batch.tx, &self.key, round).await?),
+            _ => None,
+        };
+        let mut fresh = batch.insert_received(&first, key.as_ref()).await?;
         let in_order: Vec<_> = accepted
             .iter()
             .filter(|&message| fresh.get(&message.client()).is_some_and(|it| std::ptr::eq(*it, message)))
@@ -102,7 +107,8 @@ impl Batch<'_> {
         Ok(open == 1)
     }
 
-    async fn insert_received<'m>(&mut self, first: &Fresh<'m>) -> Result<Fresh<'m>, Failure> {
+    /// With a key the bodies are sealed by it.
+    async fn insert_received<'m>(&mut self, first: &Fresh<'m>, key: Option<&RoundKey>) -> Result<Fresh<'m>, Failure> {
         let text = "INSERT INTO received (round, phase, client, digest, body) VALUES {rows} \
             ON CONFLICT DO NOTHING RETURNING client";
         let (round, phase) = (self.round.0.to_vec(), self.phase as i64);
@@ -111,7 +117,10 @@ impl Batch<'_> {
             let shared = |query: rows::Query| query.bind(round.clone()).bind(phase);
             let query = many(text, Columns { shared: 2, own: 3 }, chunk, shared, |query, message| {
                 let (Keep::Body(body) | Keep::Mail { body, .. } | Keep::Sum { statement: body, .. }) = message.keep();
-                query.bind(message.client().0.to_vec()).bind(message.digest().0.to_vec()).bind(body.clone())
+                let client = message.client();
+                let body =
+                    key.map_or_else(|| body.clone(), |key| key.seal(&AnswerPlace { round: self.round, client }, body));
+                query.bind(client.0.to_vec()).bind(message.digest().0.to_vec()).bind(body)
             });
             for row in query.fetch_all(&mut **self.tx).await? {
                 let client = ClientId(rows::fixed(&row, 0)?);

@@ -8,6 +8,7 @@ use veilsum_crypto::server::{PhaseKind, StatementKind};
 
 use super::rows::{self, ROWS_AT_ONCE, damaged, listed};
 use super::{Failure, FaultRow, LedgerRow, Loaded, SqlStore, Standing, TaskRound, TaskRow, Version, micros};
+use crate::store::seal::AnswerPlace;
 
 impl SqlStore {
     pub(super) async fn read_tasks(&self) -> Result<Vec<TaskRow>, Failure> {
@@ -134,7 +135,17 @@ impl SqlStore {
                 }
             }
         }
-        found.iter().map(|row| Ok((ClientId(rows::fixed(row, 0)?), row.try_get(1)?))).collect()
+        let bodies = found.iter().map(|row| Ok((ClientId(rows::fixed(row, 0)?), row.try_get(1)?)));
+        let bodies: BTreeMap<ClientId, Vec<u8>> = bodies.collect::<Result<_, Failure>>()?;
+        if phase != PhaseKind::Unmasking || bodies.is_empty() {
+            return Ok(bodies);
+        }
+        let Some(key) = self.read_round_key(round).await? else { return Ok(BTreeMap::new()) }; // erased meanwhile
+        let opened = bodies.into_iter().map(|(client, sealed)| {
+            let body = key.open(&AnswerPlace { round, client }, &sealed);
+            Ok((client, body.map_err(|_| damaged(format!("the answer of {client} to round {round} was changed")))?))
+        });
+        opened.collect()
     }
 
     pub(super) async fn read_digest(

@@ -7,6 +7,7 @@
 use sqlx::{Any, Row, Transaction};
 use veilsum_crypto::ids::RoundId;
 use veilsum_crypto::math::ring::{RingBits, RingVector};
+use veilsum_crypto::primitives::wipe;
 use veilsum_crypto::server::{Accepted, Keep, PhaseKind};
 
 use super::rows::{self, damaged};
@@ -36,13 +37,7 @@ pub(super) async fn append(
         add(&mut sum, vector)?;
         inputs += 1;
     }
-    let row = sqlx::query("SELECT sealed FROM round_keys WHERE round = $1")
-        .bind(round.0.to_vec())
-        .fetch_optional(&mut **tx)
-        .await?
-        .ok_or_else(|| damaged(format!("round {round} admits inputs but has no key")))?;
-    let key = open_key(&row.try_get::<Vec<u8>, _>(0)?, service_key, round)?;
-
+    let key = key_of(tx, service_key, round).await?;
     let batch = random();
     for (segment, plain) in (0..).zip(to_bytes(&sum).chunks(SEGMENT_BYTES)) {
         let place = SumPlace { round, batch, segment, inputs };
@@ -59,6 +54,20 @@ pub(super) async fn append(
         .await?;
     }
     Ok(())
+}
+
+/// The key of a round that admits messages.
+pub(super) async fn key_of(
+    tx: &mut Transaction<'static, Any>,
+    service_key: &ServiceKey,
+    round: RoundId,
+) -> Result<RoundKey, Failure> {
+    let row = sqlx::query("SELECT sealed FROM round_keys WHERE round = $1")
+        .bind(round.0.to_vec())
+        .fetch_optional(&mut **tx)
+        .await?
+        .ok_or_else(|| damaged(format!("round {round} is open but has no key")))?;
+    open_key(&row.try_get::<Vec<u8>, _>(0)?, service_key, round)
 }
 
 impl SqlStore {
@@ -116,7 +125,7 @@ impl SqlStore {
         Ok((sum, inputs))
     }
 
-    async fn read_round_key(&self, round: RoundId) -> Result<Option<RoundKey>, Failure> {
+    pub(super) async fn read_round_key(&self, round: RoundId) -> Result<Option<RoundKey>, Failure> {
         let row = sqlx::query("SELECT sealed FROM round_keys WHERE round = $1")
             .bind(round.0.to_vec())
             .fetch_optional(&self.pool)
@@ -134,7 +143,9 @@ impl SqlStore {
 }
 
 fn open_key(sealed: &[u8], service_key: &ServiceKey, round: RoundId) -> Result<RoundKey, Failure> {
-    Ok(RoundKey::unwrap(sealed, service_key, round).map_err(|_| StoreError::WrongKey)?)
+    let key = RoundKey::unwrap(sealed, service_key, round);
+    wipe::stack_below();
+    Ok(key.map_err(|_| StoreError::WrongKey)?)
 }
 
 fn add(sum: &mut RingVector, vector: &RingVector) -> Result<(), Failure> {
