@@ -8,7 +8,8 @@ use std::time::Instant;
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use verification::blame::dice::Seed;
+use verification::blame::Seed;
+use verification::blame::campaign::play_all_over_http;
 use verification::blame::{self, Account, Campaign, Mismatch, Tally};
 
 /// Plays randomised rounds in which clients lie and vanish, and judges each by an oracle that knows what was done.
@@ -26,13 +27,16 @@ struct Arguments {
     /// How many of them have 64 clients.
     #[arg(long, default_value_t = 300, value_name = "N")]
     large: u64,
+    /// How many rounds more over HTTP: the real aggregator on SQLite, real participants, liars on sockets of their own.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    http: u64,
     /// The campaign's seed, from which those of all rounds follow; by chance if absent.
     #[arg(long, value_name = "SEED")]
     seed: Option<String>,
-    /// Plays this one round again and tells its story.
+    /// Plays this one round again and tells its story; with --http 1 over HTTP.
     #[arg(long, value_name = "SEED")]
     only: Option<String>,
-    /// Goes on after a round that differs; tells of each in one line, and of the first in full.
+    /// Goes on after a round that differs; tells of each.
     #[arg(long)]
     all: bool,
     /// Rounds at a time.
@@ -48,6 +52,7 @@ Examples:
   cargo run --release -p verification --bin blame
   cargo run --release -p verification --bin blame -- --rounds 500 --large 5 --seed 00000000000000aa
   cargo run --release -p verification --bin blame -- --only 3f2a000000000017
+  cargo run --release -p verification --bin blame -- --rounds 0 --large 0 --http 200
   cargo run --release -p verification --bin blame -- --json > blame.json
 
 Every seed that is printed plays its round again, on any machine.";
@@ -59,7 +64,7 @@ fn main() -> ExitCode {
             None => ExitCode::SUCCESS,
             Some(first) => {
                 eprintln!("{first}");
-                mismatches.iter().skip(1).for_each(|other| eprintln!("round {}: {}", other.seed, other.what));
+                mismatches.iter().skip(1).for_each(|other| eprintln!("{other}"));
                 eprintln!("again: cargo run --release -p verification --bin blame -- --only {}", first.seed);
                 ExitCode::from(1)
             }
@@ -73,7 +78,9 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<Vec<Mismatch>, String> {
     if let Some(only) = &arguments.only {
-        let told = blame::told(Seed::parse(only)?).map(|(account, story)| tell(&account, &story));
+        let seed = Seed::parse(only)?;
+        let told = if arguments.http > 0 { runtime()?.block_on(blame::http::told(seed)) } else { blame::told(seed) };
+        let told = told.map(|(account, story)| tell(&account, &story));
         return Ok(told.err().into_iter().collect());
     }
     if arguments.large > arguments.rounds {
@@ -85,17 +92,31 @@ fn run(arguments: &Arguments) -> Result<Vec<Mismatch>, String> {
     };
     let campaign = Campaign { seed, rounds: arguments.rounds, large: arguments.large };
     let jobs = arguments.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-    let bar = ProgressBar::new(campaign.rounds);
+    let bar = ProgressBar::new(campaign.rounds.max(1));
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} rounds, {elapsed} of about {duration}");
     bar.set_style(style.expect("a template"));
     if !std::io::stderr().is_terminal() {
         eprintln!("{} rounds, {} of them large, campaign seed {}", campaign.rounds, campaign.large, Seed(seed));
     }
     let start = Instant::now();
-    let (tally, mismatches) = campaign.run(jobs, arguments.all, |played| bar.set_position(played));
+    let (mut tally, mut mismatches) = campaign.run(jobs, arguments.all, |played| bar.set_position(played));
+    if arguments.http > 0 && (mismatches.is_empty() || arguments.all) {
+        bar.set_length(campaign.rounds + arguments.http);
+        let seeds = campaign.seeds_over_http(arguments.http);
+        let progress = |played| bar.set_position(campaign.rounds + played);
+        // Such a round waits more than it computes.
+        let playing = play_all_over_http(&seeds, 2 * jobs, arguments.all, progress);
+        let (over_http, others) = runtime()?.block_on(playing);
+        tally.join(&over_http);
+        mismatches.extend(others);
+    }
     bar.finish_and_clear();
     print(&tally, seed, start, arguments.json);
     Ok(mismatches)
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, String> {
+    tokio::runtime::Runtime::new().map_err(|error| format!("no runtime: {error}"))
 }
 
 fn print(tally: &Tally, seed: u64, start: Instant, json: bool) {

@@ -11,8 +11,8 @@
 
 pub mod account;
 pub mod campaign;
-pub mod dice;
 pub mod evidence;
+pub mod http;
 pub mod kinds;
 pub mod letter;
 pub mod memory;
@@ -21,12 +21,13 @@ pub mod plan;
 pub mod ploys;
 pub mod puppet;
 pub mod ring;
+pub mod seed;
 pub mod service;
 
 pub use account::{Account, Mismatch, Tally};
 pub use campaign::Campaign;
-pub use dice::Seed;
 pub use plan::Plan;
+pub use seed::Seed;
 pub use service::Bug;
 
 /// Plays one round in memory and judges it.

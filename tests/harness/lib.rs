@@ -5,6 +5,7 @@ pub mod blame;
 pub mod canary;
 pub mod catalogue;
 pub mod deployment;
+pub mod dice;
 pub mod encoding;
 pub mod fuzz;
 pub mod hostile;

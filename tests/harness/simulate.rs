@@ -1,7 +1,7 @@
 //! Deterministic simulation: whole rounds in one process, one thread and virtual time, everything decided by one seed.
 //!
 //! Real are the client's phases, the HTTP handlers, `accept`, `close`, `advance` and the admission queues. Simulated are
-//! the network, the clocks, chance, the disks of clients, and a store in memory behind a faulty line ([`store`]). What is
+//! the network, the clocks, dice, the disks of clients, and a store in memory behind a faulty line ([`store`]). What is
 //! drawn is in [`plan`], what must hold in [`watch`]. The same seed gives the same trace hash on every machine.
 
 use std::sync::{Arc, Mutex};
@@ -10,7 +10,6 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::{Duration, Instant};
 use veilsum_crypto::ids::{ClientId, RoundId};
 
-pub mod chance;
 pub mod client;
 mod lies;
 pub mod network;
@@ -19,7 +18,7 @@ pub mod server;
 pub mod store;
 pub mod watch;
 
-use chance::Chance;
+use crate::dice::Dice;
 use plan::Plan;
 
 /// What one seed gave.
@@ -137,14 +136,14 @@ pub fn run(seed: u64, keeps_lines: bool) -> Outcome {
 }
 
 async fn play(sim: Arc<Sim>, seed: u64) {
-    let mut chance = Chance::new(seed, "world");
-    let servers = server::Servers::start(sim.clone(), &mut chance).await;
-    let network = Arc::new(network::Network::new(sim.clone(), servers.clone(), Chance::new(seed, "network")));
-    let clients = client::population(&sim, &servers, &mut chance);
+    let mut dice = Dice::new(seed, "world");
+    let servers = server::Servers::start(sim.clone(), &mut dice).await;
+    let network = Arc::new(network::Network::new(sim.clone(), servers.clone(), Dice::new(seed, "network")));
+    let clients = client::population(&sim, &servers, &mut dice);
     let mut living = Vec::new();
     for (number, device) in clients.iter().enumerate() {
-        let chance = Chance::new(seed, &format!("client {number}"));
-        living.push(tokio::spawn(client::live(sim.clone(), network.clone(), device.clone(), chance)));
+        let dice = Dice::new(seed, &format!("client {number}"));
+        living.push(tokio::spawn(client::live(sim.clone(), network.clone(), device.clone(), dice)));
     }
     servers.until_over().await;
     // Who waits for the last result still gets it.

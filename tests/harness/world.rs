@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
-use veilsum_aggregator::clock::{Clock as _, SystemClock};
+use veilsum_aggregator::clock::{Clock, SystemClock};
 use veilsum_aggregator::http::admin::AdminToken;
 use veilsum_aggregator::round::{Rounds, ServiceKeys, View, learn};
 use veilsum_aggregator::service::{AdminSetup, Service, Setup, StartError};
@@ -65,6 +65,8 @@ pub struct Shape {
     pub clients: u32,
     /// Fewest of a roster.
     pub roster_min: u32,
+    /// gamma.
+    pub corrupt_fraction: f64,
     /// delta.
     pub dropout_tolerance: f64,
     /// Guaranteed noise over the clip norm.
@@ -94,6 +96,7 @@ impl Shape {
         Self {
             clients,
             roster_min: clients - (f64::from(clients) * dropout_tolerance) as u32,
+            corrupt_fraction: 0.05,
             dropout_tolerance,
             noise_multiplier: 1.0,
             rounds: 1,
@@ -142,6 +145,7 @@ pub struct World {
     pub noised: Arc<Mutex<BTreeMap<ClientId, Vec<i64>>>>,
     /// The first model.
     pub model: Vec<f32>,
+    clock: Arc<SkippingClock>,
     database: String,
     secrets: [[u8; 32]; 3], // sealing, aggregator, checkpoint
     replica: Option<Replica>,
@@ -187,6 +191,7 @@ impl World {
             clients,
             noised: Arc::default(),
             model,
+            clock: Arc::default(),
             database,
             secrets,
             replica: None,
@@ -213,11 +218,16 @@ impl World {
             },
             listen,
             operations: None,
-            clock: Arc::new(SystemClock),
+            clock: self.clock.clone(),
             retention: None,
             revocations: None,
             admin: Some(AdminSetup { listen: ([127, 0, 0, 1], 0).into(), token: AdminToken::new(&ADMIN_TOKEN) }),
         }
+    }
+
+    /// For the aggregator so much time passes at once: what waits for a window is due.
+    pub fn skip_ms(&self, ms: u64) {
+        self.clock.0.fetch_add(ms, Ordering::SeqCst);
     }
 
     /// Starts the aggregator; after the first time on the port it had.
@@ -584,6 +594,16 @@ impl World {
     }
 }
 
+/// The system's clock, and what was skipped.
+#[derive(Debug, Default)]
+struct SkippingClock(AtomicU64);
+
+impl Clock for SkippingClock {
+    fn now(&self) -> Timestamp {
+        SystemClock.now().plus_ms(self.0.load(Ordering::SeqCst))
+    }
+}
+
 impl Drop for World {
     fn drop(&mut self) {
         if let Some(Replica { runtime, .. }) = self.replica.take() {
@@ -602,7 +622,7 @@ pub fn task_file(shape: &Shape) -> TaskFile {
         roster_min: shape.roster_min,
         roster_max: shape.clients,
         cohort_min: None,
-        corrupt_fraction: 0.05,
+        corrupt_fraction: shape.corrupt_fraction,
         dropout_tolerance: shape.dropout_tolerance,
         security_bits: 80,
         completion_bits: 30,

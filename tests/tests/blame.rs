@@ -4,8 +4,8 @@
 
 use std::collections::BTreeSet;
 
-use verification::blame::campaign::play_all;
-use verification::blame::dice::Seed;
+use verification::blame::Seed;
+use verification::blame::campaign::{play_all, play_all_over_http};
 use verification::blame::kinds::Kind;
 use verification::blame::{self, Bug, Campaign, Tally};
 use verification::world::random;
@@ -14,6 +14,8 @@ use verification::world::random;
 const ROUNDS: u64 = 230;
 /// Of them with 64 clients.
 const LARGE: u64 = 2;
+/// Rounds over HTTP.
+const OVER_HTTP: u64 = 40;
 
 fn fresh() -> u64 {
     u64::from_le_bytes(random()[..8].try_into().expect("8 of 32"))
@@ -99,4 +101,24 @@ fn an_aggregator_with_a_bug_is_noticed() {
         let said: Vec<&String> = mismatches.iter().map(|mismatch| &mismatch.what).collect();
         assert!(noticed.is_some(), "{bug:?} goes unnoticed in {seeds:?}, or is told as {said:?}");
     }
+}
+
+/// C-83: the same over HTTP: real participants complain about a liar's bad share, and open what a liar complains about.
+#[tokio::test(flavor = "multi_thread")]
+async fn rounds_over_http_with_real_participants_end_as_they_must() {
+    let campaign = Campaign { seed: fresh(), rounds: 0, large: 0 };
+    println!("campaign seed {}", Seed(campaign.seed));
+    let must = [Kind::FalseComplaint, Kind::BadEdges, Kind::WrongOpening, Kind::NoOpening];
+    let lead = |kind| Kind::over_http().iter().position(|other| *other == kind).expect("possible over HTTP");
+    let mut seeds: Vec<Seed> =
+        (0..).zip(must).map(|(index, kind)| Seed::of(campaign.seed, index, false, lead(kind))).collect();
+    seeds.extend(campaign.seeds_over_http(OVER_HTTP - must.len() as u64));
+    let (tally, mismatches) = play_all_over_http(&seeds, 4 * jobs(), false, |_| ()).await;
+    if let Some(mismatch) = mismatches.first() {
+        panic!("over HTTP: {mismatch}");
+    }
+    println!("{}", tally.table());
+    assert_eq!(tally.rounds, OVER_HTTP);
+    assert_eq!(tally.never_played(must), Vec::<String>::new());
+    assert!(tally.opened > 0 && tally.released > 0 && tally.within > tally.rounds / 2);
 }

@@ -8,7 +8,6 @@ use veilsum_crypto::ids::{ClientId, LeafIndex};
 use veilsum_crypto::messages::{Evidence, SealedShares};
 use veilsum_crypto::server::PhaseKind;
 
-use super::dice::{Dice, Seed};
 use super::evidence::Court;
 use super::kinds::{Kind, phase_name};
 use super::letter::{Deed, Diary, End, Event};
@@ -16,6 +15,8 @@ use super::memory::Played;
 use super::oracle::{self, Forecast};
 use super::plan::Plan;
 use super::ploys::number_of;
+use super::seed::Seed;
+use crate::dice::Dice;
 
 /// What a round did not do as it must.
 #[derive(Debug)]
@@ -152,15 +153,15 @@ fn names(faults: &BTreeMap<(PhaseKind, ClientId), u8>) -> String {
 
 /// What a fault keeps convinces an outsider; with one bit turned, or against somebody else, or for another rule, it does not.
 fn verify(played: &Played) -> Result<usize, String> {
-    let mut dice = Dice::new(Seed(played.faults.len() as u64), "bits");
+    let mut dice = Dice::new(played.faults.len() as u64, "bits");
     let court = Court::new(&played.public);
     for ((phase, client), (rule, bytes)) in &played.faults {
         let place = format!("the evidence against {} in {}", number_of(*client), phase_name(*phase));
         court.judge(*client, *rule, bytes).map_err(|why| format!("{place} proves nothing: {why}"))?;
         for _ in 0..3 {
             let mut turned = bytes.clone();
-            let at = dice.below(turned.len());
-            turned[at] ^= 1 << dice.below(8);
+            let at = dice.index(turned.len());
+            turned[at] ^= 1 << dice.index(8);
             if court.judge(*client, *rule, &turned).is_ok() {
                 return Err(format!("{place} still proves it with byte {at} of {} changed", turned.len()));
             }
@@ -183,7 +184,7 @@ fn verify(played: &Played) -> Result<usize, String> {
 /// Evidence made of what honest clients sent proves nothing.
 fn frame(plan: &Plan, played: &Played) -> Result<usize, String> {
     let mut frames = 0;
-    let mut dice = Dice::new(plan.seed, "frames");
+    let mut dice = plan.seed.dice("frames");
     let court = Court::new(&played.public);
     let honest: Vec<ClientId> = played.told.honest.iter().copied().collect();
     for client in dice.some(&honest, 2) {

@@ -4,8 +4,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::account::{Account, Mismatch, Tally};
-use super::dice::Seed;
 use super::kinds::Kind;
+use super::seed::Seed;
 
 /// How many rounds, and from which number all seeds follow.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +30,17 @@ impl Campaign {
             Seed::of(self.seed, index, is_large, (turn % kinds as u64) as usize)
         };
         (0..self.rounds).map(seed).collect()
+    }
+
+    /// Seeds of rounds over HTTP, every kind that is possible there leading in turn.
+    pub fn seeds_over_http(&self, rounds: u64) -> Vec<Seed> {
+        let kinds = Kind::over_http().len() as u64;
+        // Beside the other rounds; where in turn they begin is drawn, too, so that few rounds a run see all kinds in time.
+        (0..rounds)
+            .map(|index| {
+                Seed::of(self.seed, (1 << 32) + index, false, (self.seed.wrapping_add(index) % kinds) as usize)
+            })
+            .collect()
     }
 
     /// Plays all of them, `jobs` at a time; the first mismatch ends it, unless it is to go on.
@@ -71,4 +82,30 @@ pub fn play_all(
         });
     });
     seen.into_inner().expect("no panic while it is held")
+}
+
+/// The same over HTTP.
+pub async fn play_all_over_http(
+    seeds: &[Seed],
+    jobs: usize,
+    goes_on: bool,
+    progress: impl Fn(u64),
+) -> (Tally, Vec<Mismatch>) {
+    let (mut tally, mut mismatches) = (Tally::default(), Vec::new());
+    let mut waiting = seeds.iter();
+    let mut playing = tokio::task::JoinSet::new();
+    loop {
+        let may_start = mismatches.is_empty() || goes_on;
+        while may_start && playing.len() < jobs.max(1) {
+            let Some(seed) = waiting.next() else { break };
+            playing.spawn(super::http::round(*seed));
+        }
+        match playing.join_next().await {
+            None => return (tally, mismatches),
+            Some(Ok(Ok(account))) => tally.add(&account),
+            Some(Ok(Err(mismatch))) => mismatches.push(mismatch),
+            Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
+        }
+        progress(tally.rounds + mismatches.len() as u64);
+    }
 }

@@ -151,6 +151,11 @@ impl Kind {
         all
     }
 
+    /// Those that can be played over HTTP, where the network takes no part.
+    pub fn over_http() -> Vec<Kind> {
+        Self::all().into_iter().filter(|kind| !kind.needs_network()).collect()
+    }
+
     /// Those that only one phase knows.
     fn of_phase(phase: PhaseKind) -> &'static [Kind] {
         use Kind::*;
@@ -212,7 +217,7 @@ impl Kind {
     }
 
     /// Whether it can be played where the network cannot be made to take part.
-    pub fn needs_network(self) -> bool {
+    fn needs_network(self) -> bool {
         self.is_of_network() || matches!(self, Kind::StolenKey | Kind::TwoSharesShown)
     }
 

@@ -26,6 +26,8 @@ pub struct Letter {
     pub digest: Digest,
     /// Root of the statement with which it begins, if it begins with one of this phase.
     pub statement: Option<Digest>,
+    /// Longer than the service reads.
+    pub is_too_long: bool,
     /// Statement and body are in form.
     pub is_canonical: bool,
     /// The statement's sender is the client of the address.
@@ -254,6 +256,7 @@ impl Letter {
             phase,
             digest: crate::world::sha256(body),
             statement: statement_of(phase, body),
+            is_too_long: false,
             is_canonical: true,
             is_senders: true,
             place: Place::Right,

@@ -15,7 +15,6 @@ use veilsum_crypto::server::{Phase, PhaseKind, StatementKind};
 use veilsum_crypto::testing::{TASK, World, client_id, now};
 use veilsum_crypto::update::{ModelUpdate, Noised, Privacy, prepare};
 
-use super::dice::Dice;
 use super::evidence::Public;
 use super::kinds::Kind;
 use super::letter::{Attached, Content, Deed, Diary, End, Event, Letter, MailFate};
@@ -24,6 +23,7 @@ use super::plan::Plan;
 use super::ploys::{Cast, Out, Scene, alter_edges, broken_signature};
 use super::puppet::{Puppet, Stage};
 use super::service::{Bug, Service};
+use crate::dice::Dice;
 
 /// A round that is over, with everything that was seen of it.
 #[derive(Debug)]
@@ -87,7 +87,7 @@ pub fn play(plan: &Plan, bug: Bug) -> Played {
 
 impl<'p> Play<'p> {
     fn new(plan: &'p Plan, bug: Bug) -> Self {
-        let (dice, world) = (Dice::new(plan.seed, "order"), world(plan));
+        let (dice, world) = (plan.seed.dice("order"), world(plan));
         let cast = Cast::new(plan, |number, dice| Puppet::new(world.members[number].clone(), dice));
         let id = |number: usize| client_id(u32::try_from(number).expect("few"));
         let honest: BTreeMap<ClientId, Stand> =
@@ -155,7 +155,7 @@ impl<'p> Play<'p> {
             } else if self.service.phase() == PhaseKind::Advertising {
                 order.len()
             } else {
-                self.dice.below(order.len() + 1)
+                self.dice.index(order.len() + 1)
             };
             order.insert(at, liar);
         }
@@ -242,10 +242,10 @@ impl<'p> Play<'p> {
         }
         let Some(assembly) = self.service.aggregator.phase.assembly() else { return };
         let Some(mail) = self.service.aggregator.mail.get_mut(&client).filter(|mail| !mail.is_empty()) else { return };
-        let at = self.dice.below(mail.len());
+        let at = self.dice.index(mail.len());
         let leaf = u32::from_le_bytes(mail[at][..4].try_into().expect("an item"));
         let dealer = assembly.roster().client(veilsum_crypto::ids::LeafIndex(leaf));
-        let fate = match self.dice.below(3) {
+        let fate = match self.dice.index(3) {
             0 => {
                 mail.remove(at);
                 MailFate::Lost
@@ -392,7 +392,8 @@ impl<'p> Play<'p> {
             core: served(StatementKind::Core),
             survivors: served(StatementKind::Survivors),
         };
-        let (_, survivors) = sets(&aggregator.phase, &aggregator.statements, &self.told.params);
+        let n = aggregator.phase.assembly().map_or(0, |assembly| assembly.params().n);
+        let (_, survivors) = sets(None, public.survivors.as_deref(), n);
         let end = match (&aggregator.phase, self.service.released(&self.world)) {
             (Phase::Published(assembly), Some(sum)) => End::Released {
                 survivors: survivors
@@ -425,28 +426,21 @@ fn id(number: usize) -> ClientId {
 }
 
 /// A set of leaves that a statement fixed, with its root.
-type Fixed = Option<(Digest, Bitmap)>;
+pub type Fixed = Option<(Digest, Bitmap)>;
 
-/// Core and survivors as far as they are fixed.
-pub fn sets(
-    phase: &Phase,
-    statements: &BTreeMap<StatementKind, (Vec<u8>, Vec<u8>)>,
-    params: &veilsum_crypto::params::RoundParams,
-) -> (Fixed, Fixed) {
+/// Core and survivors, from their signed statements as far as there are any, over a roster of `n`.
+pub fn sets(core: Option<&[u8]>, survivors: Option<&[u8]>, n: u32) -> (Fixed, Fixed) {
     use veilsum_crypto::messages::{CoreSet, Survivors};
     use veilsum_crypto::primitives::labels;
-    use veilsum_crypto::primitives::signature::Statement;
-    let n = phase.assembly().map_or(params.roster_max, |assembly| assembly.params().n);
-    let statement = |kind, label| {
-        let (bytes, _) = statements.get(&kind)?;
-        Some(Statement::decode(bytes, label).expect("as fixed"))
-    };
-    let core = statement(StatementKind::Core, labels::CORE).map(|statement| {
-        let core = CoreSet::from_statement(statement, n).expect("as fixed");
+    use veilsum_crypto::primitives::signature::Signed;
+    let core = core.map(|served| {
+        let signed = Signed::decode(served, labels::CORE).expect("as served");
+        let core = CoreSet::from_statement(signed.statement().clone(), n).expect("as served");
         (core.root(), core.members().clone())
     });
-    let survivors = statement(StatementKind::Survivors, labels::SURVIVORS).map(|statement| {
-        let survivors = Survivors::from_statement(statement, n).expect("as fixed");
+    let survivors = survivors.map(|served| {
+        let signed = Signed::decode(served, labels::SURVIVORS).expect("as served");
+        let survivors = Survivors::from_statement(signed.statement().clone(), n).expect("as served");
         (survivors.root(), survivors.members().clone())
     });
     (core, survivors)
@@ -483,6 +477,9 @@ impl<'a> Parts<'a> {
         let aggregator = &service.aggregator;
         let received = |phase| aggregator.received.get(&phase).unwrap_or(&NOTHING);
         let honest = plan.honest().into_iter().map(id);
+        let served = |kind| aggregator.statements.contains_key(&kind).then(|| aggregator.served(world, kind));
+        let (core, survivors) = (served(StatementKind::Core), served(StatementKind::Survivors));
+        let n = aggregator.phase.assembly().map_or(0, |assembly| assembly.params().n);
         Self {
             plan,
             world,
@@ -490,7 +487,7 @@ impl<'a> Parts<'a> {
             adverts: received(PhaseKind::Advertising),
             shares: received(PhaseKind::Sharing),
             complainers: complainers(&aggregator.phase),
-            sets: sets(&aggregator.phase, &aggregator.statements, &plan.params),
+            sets: sets(core.as_deref(), survivors.as_deref(), n),
             mute: honest.filter(|client| !outbox.contains_key(client)).collect(),
             outbox,
         }

@@ -167,6 +167,9 @@ impl<'a> Oracle<'a> {
         {
             return Reply::bare(404);
         }
+        if letter.is_too_long {
+            return Reply::bare(413);
+        }
         let key = (letter.phase, letter.name);
         if letter.phase < self.phase || is_over {
             return match self.kept.get(&key) {

@@ -8,8 +8,9 @@ use veilsum_crypto::privacy::accountant::RoundingBounds;
 use veilsum_crypto::server::PhaseKind;
 use veilsum_crypto::testing::demo_params;
 
-use super::dice::{Dice, Seed};
 use super::kinds::{Kind, PHASES};
+use super::seed::Seed;
+use crate::dice::Dice;
 
 /// Clients of a round drawn as a large one.
 pub const LARGE: usize = 64;
@@ -56,6 +57,15 @@ impl Lies {
     }
 }
 
+/// From what is drawn.
+struct Lot {
+    kinds: Vec<Kind>,
+    clients_max: usize,
+    /// Some rounds have more liars or losses than the protocol bears.
+    may_exceed: bool,
+    has_weights: bool,
+}
+
 /// Numbers of a roster.
 #[derive(Clone, Copy, Debug)]
 struct Shape {
@@ -69,17 +79,25 @@ struct Shape {
 impl Plan {
     /// The round of a seed.
     pub fn draw(seed: Seed) -> Self {
-        Self::draw_from(seed, |_| true)
+        Self::by(seed, &Lot { kinds: Kind::all(), clients_max: 20, may_exceed: true, has_weights: true })
     }
 
-    /// The same, of these kinds only.
-    pub fn draw_from(seed: Seed, permitted: impl Fn(Kind) -> bool) -> Self {
-        let all: Vec<Kind> = Kind::all().into_iter().filter(|kind| permitted(*kind)).collect();
-        let lead = all[seed.lead() % all.len()];
-        let mut dice = Dice::new(seed, "plan");
-        let (shape, params) = feasible(&mut dice, seed.is_large(), lead);
-        let mut draft = Draft::new(&mut dice, shape, lead, all);
-        let (liars, lost, network) = draft.draw();
+    /// The round of a seed over HTTP: nothing that the network does, and nobody lost who was to open, which only who is asked
+    /// can be.
+    pub fn draw_over_http(seed: Seed) -> Self {
+        let kinds = Kind::over_http();
+        let mut plan = Self::by(seed, &Lot { kinds, clients_max: 12, may_exceed: false, has_weights: false });
+        for phase in plan.lost.values_mut().filter(|phase| **phase == PhaseKind::Opening) {
+            *phase = PhaseKind::Masking;
+        }
+        plan
+    }
+
+    fn by(seed: Seed, lot: &Lot) -> Self {
+        let lead = lot.kinds[seed.lead() % lot.kinds.len()];
+        let mut dice = seed.dice("plan");
+        let (shape, params) = feasible(&mut dice, seed.is_large(), lead, lot);
+        let (liars, lost, network) = Draft { dice: &mut dice, shape, lead, lot }.draw();
         Self { seed, params, liars, lost, network }
     }
 
@@ -95,25 +113,25 @@ impl Plan {
 }
 
 /// Draws shapes until one has a graph.
-fn feasible(dice: &mut Dice, is_large: bool, lead: Kind) -> (Shape, RoundParams) {
+fn feasible(dice: &mut Dice, is_large: bool, lead: Kind, lot: &Lot) -> (Shape, RoundParams) {
     let needs = lead.needs();
     let (liars, lost) = (needs.liars as usize, needs.lost as usize);
     let thins_roster = matches!(lead, Kind::StolenKey | Kind::Silent(PhaseKind::Advertising));
     for attempt in 0.. {
         // A few of the smallest, which bear nobody; then whatever the lead needs.
         let low = if attempt == 0 { 3 } else { 4 + 2 * liars + lost };
-        let n = if is_large { LARGE } else { dice.within(low, 20) };
+        let n = if is_large { LARGE } else { dice.within(low, lot.clients_max) };
         let corrupt = if is_large { 4 } else { dice.within(1, 3).max(liars) };
         let tolerated = dice.within(0, n / 2);
-        let absent = dice.below(3).max(usize::from(thins_roster));
+        let absent = dice.index(3).max(usize::from(thins_roster));
         let shape = Shape { n, corrupt, tolerated, absent };
         // Rosters of 3 and 4 bear nobody: there whatever is played is beyond the bounds.
         let has_room = corrupt >= liars && tolerated >= liars + lost && tolerated >= corrupt;
-        let is_smallest = attempt == 0 && n <= 4 && tolerated == 0 && corrupt == 1;
+        let is_smallest = attempt == 0 && n <= 4 && tolerated == 0 && corrupt == 1 && lot.may_exceed;
         if !(has_room || is_smallest) {
             continue;
         }
-        if let Some(params) = params_of(dice, shape) {
+        if let Some(params) = params_of(dice, shape, lot.has_weights) {
             return (shape, params);
         }
     }
@@ -121,12 +139,12 @@ fn feasible(dice: &mut Dice, is_large: bool, lead: Kind) -> (Shape, RoundParams)
 }
 
 /// The parameters of a shape, if every permitted roster has a graph.
-fn params_of(dice: &mut Dice, shape: Shape) -> Option<RoundParams> {
+fn params_of(dice: &mut Dice, shape: Shape, has_weights: bool) -> Option<RoundParams> {
     let Shape { n, corrupt, tolerated, absent } = shape;
     let million = 1_000_000;
     let n32 = u32::try_from(n).expect("few");
     let demo = demo_params(n32);
-    let weighted = dice.chance(30);
+    let weighted = has_weights && dice.chance(30);
     let vector_len = u32::try_from(dice.within(1, 6)).expect("few") + u32::from(weighted);
     let bounds = RoundingBounds::new(demo.clip_norm * demo.scale, vector_len.into(), (-0.5_f64).exp());
     let mut params = RoundParams {
@@ -154,23 +172,19 @@ struct Draft<'a> {
     dice: &'a mut Dice,
     shape: Shape,
     lead: Kind,
-    all: Vec<Kind>,
+    lot: &'a Lot,
 }
 
 type Drawn = (BTreeMap<usize, Lies>, BTreeMap<usize, PhaseKind>, Vec<(Kind, usize)>);
 
-impl<'a> Draft<'a> {
-    fn new(dice: &'a mut Dice, shape: Shape, lead: Kind, all: Vec<Kind>) -> Self {
-        Self { dice, shape, lead, all }
-    }
-
+impl Draft<'_> {
     fn draw(&mut self) -> Drawn {
         let Shape { n, corrupt, tolerated, absent } = self.shape;
         let needs = self.lead.needs();
         let (least, reserved) = (needs.liars as usize, needs.lost as usize);
-        let excess = self.dice.chance(10) && n <= 20;
+        let excess = self.dice.chance(10) && n < LARGE && self.lot.may_exceed;
         let most = corrupt.min(tolerated.saturating_sub(reserved)).max(least);
-        let count = if excess { most + 1 + self.dice.below(2) } else { self.dice.within(least, most) };
+        let count = if excess { most + 1 + self.dice.index(2) } else { self.dice.within(least, most) };
         let mut numbers: Vec<usize> = (0..n).collect();
         self.dice.shuffle(&mut numbers);
         let honest = numbers.split_off(count.min(n - 1));
@@ -212,9 +226,9 @@ impl<'a> Draft<'a> {
         } else {
             PhaseKind::Advertising
         };
-        let more = self.dice.below(3) + usize::from(!is_first);
+        let more = self.dice.index(3) + usize::from(!is_first);
         for _ in 0..more {
-            let kind = *self.dice.pick(&self.all);
+            let kind = *self.dice.pick(&self.lot.kinds);
             let needs = kind.needs();
             if needs.lost == 0 && needs.liars as usize <= liars && !kind.is_of_network() && kind.phase() >= from {
                 lies.kinds.push(kind);
@@ -238,8 +252,8 @@ impl<'a> Draft<'a> {
             network.push((self.lead, victim));
         }
         let harmless: Vec<Kind> =
-            self.all.iter().copied().filter(|kind| kind.is_of_network() && kind.needs().lost == 0).collect();
-        for _ in 0..self.dice.below(3) {
+            self.lot.kinds.iter().copied().filter(|kind| kind.is_of_network() && kind.needs().lost == 0).collect();
+        for _ in 0..self.dice.index(3) {
             if let (Some(kind), Some(victim)) = (self.dice.pick_some(&harmless), self.dice.pick_some(present)) {
                 network.push((kind, victim));
             }

@@ -18,12 +18,12 @@ use veilsum_crypto::primitives::labels::{self, Label};
 use veilsum_crypto::primitives::signature::{IdentitySecretKey, Signed};
 use veilsum_crypto::server::PhaseKind;
 
-use super::dice::Dice;
 use super::kinds::{Kind, PHASES};
 use super::letter::{Attached, Content, Letter, Place};
 use super::plan::{Lies, Plan};
 use super::puppet::{Puppet, Spoil, Stage};
 use super::ring::weights;
+use crate::dice::Dice;
 
 /// One message to be delivered.
 #[derive(Clone, Debug)]
@@ -113,6 +113,8 @@ pub struct Actor {
 pub struct Cast {
     /// By id.
     pub actors: BTreeMap<ClientId, Actor>,
+    /// Nothing comes after a liar's message of a phase but a second one: where that message may close the phase.
+    pub speaks_last: bool,
     /// What was played as a part of another message.
     pub silent_deeds: Vec<(Kind, ClientId)>,
 }
@@ -121,7 +123,7 @@ impl Cast {
     /// Of a plan.
     pub fn new(plan: &Plan, mut puppet: impl FnMut(usize, &mut Dice) -> Puppet) -> Self {
         let actor = |(number, lies): (&usize, &Lies)| {
-            let mut dice = Dice::new(plan.seed, &format!("liar {number}"));
+            let mut dice = plan.seed.dice(&format!("liar {number}"));
             let puppet = puppet(*number, &mut dice);
             let early = PHASES.into_iter().filter(|_| dice.chance(40)).collect();
             let actor = Actor {
@@ -137,7 +139,7 @@ impl Cast {
             };
             (actor.puppet.client(), actor)
         };
-        Self { actors: plan.liars.iter().map(actor).collect(), silent_deeds: Vec::new() }
+        Self { actors: plan.liars.iter().map(actor).collect(), speaks_last: false, silent_deeds: Vec::new() }
     }
 
     /// Who they are.
@@ -148,7 +150,14 @@ impl Cast {
     /// What one of them sends in the phase that is open.
     pub fn letters(&mut self, scene: &Scene<'_>, me: ClientId) -> Vec<Out> {
         let mut actor = self.actors.remove(&me).expect("one of the cast");
-        let mut hand = Hand { scene, actor: &mut actor, others: &self.actors, out: Vec::new(), deeds: Vec::new() };
+        let mut hand = Hand {
+            scene,
+            actor: &mut actor,
+            others: &self.actors,
+            speaks_last: self.speaks_last,
+            out: Vec::new(),
+            deeds: Vec::new(),
+        };
         hand.play();
         let Hand { out, deeds, .. } = hand;
         self.silent_deeds.extend(deeds.into_iter().map(|kind| (kind, me)));
@@ -240,6 +249,7 @@ struct Hand<'h, 's> {
     scene: &'h Scene<'s>,
     actor: &'h mut Actor,
     others: &'h BTreeMap<ClientId, Actor>,
+    speaks_last: bool,
     out: Vec<Out>,
     deeds: Vec<Kind>,
 }
@@ -275,7 +285,7 @@ impl Hand<'_, '_> {
         // Some attempts come after the right message: then they may be a second statement.
         let (mut first, mut last) = (Vec::new(), Vec::new());
         for kind in kinds {
-            let comes_last = self.actor.dice.chance(15) && !matches!(phase, PhaseKind::Advertising);
+            let comes_last = self.actor.dice.chance(15) && phase != PhaseKind::Advertising && !self.speaks_last;
             if comes_last { last.push(kind) } else { first.push(kind) }
         }
         for kind in first {
@@ -530,7 +540,7 @@ impl Hand<'_, '_> {
     }
 
     fn with_one_ciphertext_changed(&mut self, mut edges: Vec<Edge>) -> Vec<Edge> {
-        let at = self.actor.dice.below(edges.len());
+        let at = self.actor.dice.index(edges.len());
         edges[at].sealed[0] ^= 1;
         edges
     }
@@ -640,7 +650,7 @@ impl Hand<'_, '_> {
             reports.push(report);
         }
         if digest_is_wrong {
-            match self.actor.dice.below(3) {
+            match self.actor.dice.index(3) {
                 0 if roots.len() > 1 => roots.reverse(),
                 1 if !roots.is_empty() => {
                     roots.pop();
@@ -726,7 +736,7 @@ impl Hand<'_, '_> {
             let mut pair = self.actor.puppet.pair(stage.leaf(*holder));
             if wrong == Some(*holder) {
                 let random = ShareScalar::from_scalar(Scalar::random(&mut self.actor.dice));
-                pair = match self.actor.dice.below(3) {
+                pair = match self.actor.dice.index(3) {
                     0 => SharePair { masking: random, ..pair },
                     1 => SharePair { self_mask: random, ..pair },
                     _ => SharePair { masking: pair.self_mask.clone(), self_mask: pair.masking.clone() },
@@ -842,7 +852,7 @@ impl Hand<'_, '_> {
             }
             Kind::Misplaced(_) => {
                 let place = *self.actor.dice.pick(&[Place::OtherRound, Place::OtherPrevious, Place::OtherReceiver]);
-                let byte = self.actor.dice.below(16);
+                let byte = self.actor.dice.index(16);
                 let other = self.resigned(phase, body, |statement| match place {
                     Place::OtherRound => statement.context.0[byte] ^= 1,
                     Place::OtherPrevious => statement.previous.0[byte] ^= 1,
@@ -901,9 +911,9 @@ impl Hand<'_, '_> {
         let dice = &mut self.actor.dice;
         let mut is_canonical = false;
         let mut attached = Attached::AsSigned;
-        let bad = match dice.below(7) {
+        let bad = match dice.index(7) {
             0 => Vec::new(),
-            1 => body[..dice.below(100)].to_vec(), // in the statement
+            1 => body[..dice.index(100)].to_vec(), // in the statement
             2 => (0..body.len()).map(|_| dice.bytes()[0]).collect(),
             3 => {
                 let other = self.actor.past.iter().find(|(of, _)| **of != phase).map(|(_, body)| body.clone());
@@ -912,7 +922,7 @@ impl Hand<'_, '_> {
             4 if matches!(phase, PhaseKind::Sharing | PhaseKind::Masking) => {
                 // The statement is in form; what follows it is too short or too long.
                 (is_canonical, attached) = (true, Attached::NotCanonical);
-                let cut = body[..body.len() - 1 - dice.below(8)].to_vec();
+                let cut = body[..body.len() - 1 - dice.index(8)].to_vec();
                 if dice.chance(50) { cut } else { [&body[..], &[0]].concat() }
             }
             4 => [&body[..], &[0]].concat(),
@@ -986,7 +996,7 @@ impl Hand<'_, '_> {
                     scene.adverts.iter().filter(|(of, _)| **of != me).map(|(_, leaf)| leaf).collect();
                 let Some(leaf) = self.actor.dice.pick_some(&admitted) else { return };
                 let theirs = *KeyAdvertisement::decode(leaf).expect("admitted").keys();
-                match self.actor.dice.below(3) {
+                match self.actor.dice.index(3) {
                     0 => keys.masking = theirs.masking,
                     1 => keys.channel = theirs.channel,
                     _ => keys.masking = MaskingPublicKey(theirs.self_mask.0), // for another purpose
@@ -996,7 +1006,7 @@ impl Hand<'_, '_> {
                 is_certified = false;
                 let body = *certificate.body();
                 let at = scene.header.opened_at;
-                certificate = match self.actor.dice.below(3) {
+                certificate = match self.actor.dice.index(3) {
                     0 => Certificate::issue(body, &IdentitySecretKey::generate(&mut self.actor.dice)),
                     1 => Certificate::issue(CertificateBody { not_after: at, ..body }, scene.authority),
                     _ => Certificate::issue(CertificateBody { not_before: at.plus_ms(1), ..body }, scene.authority),
@@ -1016,13 +1026,13 @@ impl Hand<'_, '_> {
         }
         // Over the polynomials that it has: what it dealt before must stay what it holds.
         let mut edges = self.actor.puppet.edges(&stage, &BTreeMap::new(), &mut self.actor.dice);
-        let at = self.actor.dice.below(edges.len());
+        let at = self.actor.dice.index(edges.len());
         let (mut is_in_order, mut is_low_degree) = (true, true);
         match kind {
             Kind::OffPolynomial => {
                 is_low_degree = false;
                 let point = Point::of(&ShareScalar::from_scalar(Scalar::random(&mut self.actor.dice)));
-                match self.actor.dice.below(3) {
+                match self.actor.dice.index(3) {
                     0 => edges[at].masking_point = point,
                     1 => edges[at].self_mask_point = point,
                     // Polynomials of another secret altogether.
@@ -1162,8 +1172,8 @@ fn with_certificate(certificate: &Certificate, leaf: &[u8]) -> Vec<u8> {
 pub fn broken_signature(phase: PhaseKind, body: &[u8], dice: &mut Dice) -> Vec<u8> {
     let (before, signed, after) = parts(phase, body);
     let mut bytes = signed.encode();
-    let at = bytes.len() - 1 - dice.below(64);
-    bytes[at] ^= 1 << dice.below(8);
+    let at = bytes.len() - 1 - dice.index(64);
+    bytes[at] ^= 1 << dice.index(8);
     joined(phase, &before, &bytes, &after)
 }
 
@@ -1171,7 +1181,7 @@ pub fn broken_signature(phase: PhaseKind, body: &[u8], dice: &mut Dice) -> Vec<u
 pub fn alter_edges(body: &mut [u8], dice: &mut Dice) {
     let edges = body.len() - 214;
     let count = edges / EDGE_BYTES;
-    let at = dice.below(count);
+    let at = dice.index(count);
     let start = |edge: usize| 214 + edge * EDGE_BYTES;
     if dice.chance(50) && count > 1 {
         let other = (at + 1) % count;
@@ -1179,7 +1189,7 @@ pub fn alter_edges(body: &mut [u8], dice: &mut Dice) {
         let (left, right) = body.split_at_mut(b);
         left[a..a + EDGE_BYTES].swap_with_slice(&mut right[..EDGE_BYTES]);
     } else {
-        body[start(at) + 4 + dice.below(80)] ^= 1;
+        body[start(at) + 4 + dice.index(80)] ^= 1;
     }
 }
 

@@ -25,7 +25,7 @@ use veilsum_crypto::primitives::seal::{MailKey, SEALED_SHARES_BYTES};
 use veilsum_crypto::primitives::signature::{IdentitySecretKey, Place};
 use veilsum_crypto::server::Assembly;
 
-use super::dice::Dice;
+use crate::dice::Dice;
 
 /// What everybody sees of a round whose roster is fixed.
 #[derive(Clone, Copy)]
@@ -178,7 +178,7 @@ impl Puppet {
             let to = if spoil == Some(Spoil::ForAnotherHolder) { other } else { *holder };
             let mut sealed = self.seal(stage, to, &plaintext);
             if spoil == Some(Spoil::Garbled) {
-                sealed[dice.below(SEALED_SHARES_BYTES)] ^= 1 << dice.below(8);
+                sealed[dice.index(SEALED_SHARES_BYTES)] ^= 1 << dice.index(8);
             }
             Edge {
                 holder: leaf,

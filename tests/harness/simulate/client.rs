@@ -26,11 +26,11 @@ use veilsum_crypto::testing::{NOON, client_id};
 use veilsum_crypto::update::{ModelUpdate, Privacy, prepare};
 
 use super::Sim;
-use super::chance::Chance;
 use super::network::{Asked, Network};
 use super::plan::Lie;
 use super::server::Servers;
 use super::{lies, short_round};
+use crate::dice::Dice;
 
 /// A signed share statement, docs/wire.md §3.
 const SHARE_BYTES: usize = 214;
@@ -74,9 +74,9 @@ impl Device {
 }
 
 /// Certified clients.
-pub fn population(sim: &Sim, servers: &Servers, chance: &mut Chance) -> Vec<Arc<Device>> {
+pub fn population(sim: &Sim, servers: &Servers, dice: &mut Dice) -> Vec<Arc<Device>> {
     let enrol = |number: u32| {
-        let identity = IdentitySecretKey::generate(chance);
+        let identity = IdentitySecretKey::generate(dice);
         let body = CertificateBody {
             client: client_id(number),
             identity: identity.public(),
@@ -97,7 +97,7 @@ pub fn population(sim: &Sim, servers: &Servers, chance: &mut Chance) -> Vec<Arc<
 }
 
 /// A client's life: rounds, and crashes in between. Never returns.
-pub async fn live(sim: Arc<Sim>, network: Arc<Network>, device: Arc<Device>, mut chance: Chance) {
+pub async fn live(sim: Arc<Sim>, network: Arc<Network>, device: Arc<Device>, mut dice: Dice) {
     let mut crashes: Vec<_> =
         sim.plan.client_crashes.iter().filter(|(number, _)| *number == device.number).map(|(_, away)| *away).collect();
     crashes.sort_by_key(|away| away.from_ms);
@@ -105,7 +105,7 @@ pub async fn live(sim: Arc<Sim>, network: Arc<Network>, device: Arc<Device>, mut
         sim: sim.clone(),
         network,
         device,
-        chance: chance.clone(),
+        dice: dice.clone(),
         started_ms: 0,
         passed: 0,
         roster: Vec::new(),
@@ -122,8 +122,8 @@ pub async fn live(sim: Arc<Sim>, network: Arc<Network>, device: Arc<Device>, mut
         tokio::time::sleep(Duration::from_millis(away.until_ms - sim.now_ms())).await;
         sim.note(format_args!("c{} starts again", process.device.number));
         // A process that starts again draws afresh and has forgotten everything but the disk.
-        let seed = chance.below(u64::MAX);
-        process.chance = Chance::new(seed, "restart");
+        let seed = dice.below(u64::MAX);
+        process.dice = Dice::new(seed, "restart");
         process.started_ms = sim.now_ms();
         process.passed = 0;
         process.mail.clear();
@@ -135,7 +135,7 @@ struct Process {
     sim: Arc<Sim>,
     network: Arc<Network>,
     device: Arc<Device>,
-    chance: Chance,
+    dice: Dice,
     started_ms: u64,
     /// The newest round that ended in this process.
     passed: u64,
@@ -176,7 +176,7 @@ macro_rules! persist {
             $also(&mut disk);
             Ok::<_, Infallible>(())
         };
-        match $turn.persist(&$self.device.key, &mut $self.chance, write) {
+        match $turn.persist(&$self.device.key, &mut $self.dice, write) {
             Ok(written) => written,
             Err(never) => match never {},
         }
@@ -278,7 +278,7 @@ impl Process {
                 proof[1..].chunks(32).map(|hash| Digest(hash.try_into().expect("whole hashes"))).collect();
         }
         let now = self.moment();
-        let turn = enrolled.advertise(task, &bytes, &evidence, now, &mut self.chance)?;
+        let turn = enrolled.advertise(task, &bytes, &evidence, now, &mut self.dice)?;
         Ok(persisted!(self, turn => Resumed::AwaitingRoster))
     }
 
@@ -286,7 +286,7 @@ impl Process {
         let roster = self.read("roster").await?;
         self.roster = roster.clone();
         let now = self.moment();
-        let evidence = awaiting.examine(&roster, now, &mut self.chance)?;
+        let evidence = awaiting.examine(&roster, now, &mut self.dice)?;
         let (awaiting, _) = persist!(self, awaiting.pin(&evidence), |_: &mut Disk| {});
         let wanted: Vec<LeafIndex> = evidence.wanted().iter().copied().collect();
         let list: Vec<String> = wanted.iter().map(|leaf| leaf.0.to_string()).collect();
@@ -294,7 +294,7 @@ impl Process {
         let mut reader = Reader::new(&body);
         let leaves =
             wanted.iter().map(|leaf| (*leaf, reader.prefixed("leaf").expect("an honest frame").to_vec())).collect();
-        let turn = awaiting.share(evidence, &leaves, &mut self.chance)?;
+        let turn = awaiting.share(evidence, &leaves, &mut self.dice)?;
         Ok(persisted!(self, turn => Resumed::AwaitingMail))
     }
 
@@ -312,16 +312,16 @@ impl Process {
         let params = ready.header().params;
         let round = ready.header().round();
         let sampler = SkellamSampler::new(ready.share_variance()).expect("in range");
-        let noise = sampler.noise(NoiseSeed::generate(&mut self.chance), params.vector_len as usize);
+        let noise = sampler.noise(NoiseSeed::generate(&mut self.dice), params.vector_len as usize);
         let len = params.vector_len as usize - usize::from(params.weight_max > 0);
-        let values = (0..len).map(|_| (self.chance.below(2_001) as f32 - 1_000.0) / 500.0).collect();
+        let values = (0..len).map(|_| (self.dice.below(2_001) as f32 - 1_000.0) / 500.0).collect();
         let mut update = ModelUpdate::new(values).expect("finite");
         if params.weight_max > 0 {
-            update = update.with_weight(self.chance.between(1, 10) as f32, params.weight_max).expect("in range");
+            update = update.with_weight(self.dice.between(1, 10) as f32, params.weight_max).expect("in range");
         }
         let privacy =
             Privacy { clip_norm: params.clip_norm, scale: params.scale, max_squared_norm: params.max_squared_norm };
-        let noised = prepare(update, noise, &privacy, &mut self.chance).expect("same length");
+        let noised = prepare(update, noise, &privacy, &mut self.dice).expect("same length");
         let written = noised.values().to_vec();
         let turn = ready.mask(&core, noised)?;
         let (next, message) = persist!(self, turn, |disk: &mut Disk| {
@@ -439,7 +439,7 @@ impl Process {
     }
 
     async fn pause(&mut self) {
-        let pause_ms = self.chance.between(20, 300);
+        let pause_ms = self.dice.between(20, 300);
         tokio::time::sleep(Duration::from_millis(pause_ms)).await;
     }
 }

@@ -7,8 +7,8 @@ use axum::body::Body;
 use axum::http::{Method, Request};
 
 use super::Sim;
-use super::chance::Chance;
 use super::server::Servers;
+use crate::dice::Dice;
 
 /// A client gives up waiting for an answer so long after it may have come.
 const PATIENCE_MS: u64 = 3_000;
@@ -19,7 +19,7 @@ const WAIT_MS: u64 = 5_000;
 pub struct Network {
     sim: Arc<Sim>,
     servers: Arc<Servers>,
-    chance: Mutex<Chance>,
+    dice: Mutex<Dice>,
 }
 
 /// A request of a client.
@@ -39,8 +39,8 @@ pub struct Asked {
 
 impl Network {
     /// Between these.
-    pub fn new(sim: Arc<Sim>, servers: Arc<Servers>, chance: Chance) -> Self {
-        Self { sim, servers, chance: Mutex::new(chance) }
+    pub fn new(sim: Arc<Sim>, servers: Arc<Servers>, dice: Dice) -> Self {
+        Self { sim, servers, dice: Mutex::new(dice) }
     }
 
     fn is_cut(&self, client: usize) -> bool {
@@ -51,10 +51,10 @@ impl Network {
     async fn travel(&self, is_message: bool) {
         let delay_ms = {
             let plan = &self.sim.plan;
-            let mut chance = self.chance.lock().expect("one thread");
-            let mut delay_ms = chance.between(plan.latency_ms.0, plan.latency_ms.1);
-            if is_message && chance.permille(plan.stragglers) {
-                delay_ms += chance.below(2 * u64::from(plan.window_ms));
+            let mut dice = self.dice.lock().expect("one thread");
+            let mut delay_ms = dice.between(plan.latency_ms.0, plan.latency_ms.1);
+            if is_message && dice.permille(plan.stragglers) {
+                delay_ms += dice.below(2 * u64::from(plan.window_ms));
             }
             delay_ms
         };
@@ -66,7 +66,7 @@ impl Network {
             self.sim.fault("partition", format_args!("c{client}: {what} {target}"));
             return true;
         }
-        let lost = self.chance.lock().expect("one thread").permille(self.sim.plan.loss);
+        let lost = self.dice.lock().expect("one thread").permille(self.sim.plan.loss);
         if lost {
             self.sim.fault("lost", format_args!("c{client}: {what} {target}"));
         }
@@ -81,7 +81,7 @@ impl Network {
             tokio::time::sleep(Duration::from_millis(PATIENCE_MS)).await;
             return None;
         }
-        if is_put && self.chance.lock().expect("one thread").permille(self.sim.plan.duplicates) {
+        if is_put && self.dice.lock().expect("one thread").permille(self.sim.plan.duplicates) {
             self.sim.fault("duplicate", format_args!("c{}: {}", asked.client, asked.target));
             let (network, again) = (self.clone(), asked.clone());
             tokio::spawn(async move {
@@ -104,7 +104,7 @@ impl Network {
         if running.is_empty() {
             return None;
         }
-        let replica = *self.chance.lock().expect("one thread").pick(&running);
+        let replica = *self.dice.lock().expect("one thread").pick(&running);
         let mut target = asked.target.clone();
         if asked.method == Method::GET && (target.starts_with("/v1/tasks/") || target.starts_with("/v1/rounds/")) {
             target.push_str(if target.contains('?') { "&" } else { "?" });

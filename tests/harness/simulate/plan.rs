@@ -4,7 +4,7 @@ use std::fmt;
 
 use veilsum_aggregator::task::{FORMAT, Task, TaskFile};
 
-use super::chance::Chance;
+use crate::dice::Dice;
 
 /// What a liar does, once in every round. One byte or one field of an honest message is changed, and signed again.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -102,17 +102,17 @@ pub struct Plan {
 impl Plan {
     /// Draws one.
     pub fn draw(seed: u64) -> Self {
-        let mut chance = Chance::new(seed, "plan");
+        let mut dice = Dice::new(seed, "plan");
         let window_ms = 1_000;
         let (n, task) = loop {
-            let n = chance.between(4, 8) as u32;
-            let tolerated = chance.below(3) as u32;
-            let roster_min = n - chance.below(2) as u32;
-            let weighted = chance.permille(200);
+            let n = dice.between(4, 8) as u32;
+            let tolerated = dice.below(3) as u32;
+            let roster_min = n - dice.below(2) as u32;
+            let weighted = dice.permille(200);
             let file = TaskFile {
                 format: FORMAT.to_string(),
                 name: format!("simulation {seed}"),
-                rounds: chance.between(1, 2),
+                rounds: dice.between(1, 2),
                 invited: n,
                 roster_min: roster_min.max(3),
                 roster_max: n,
@@ -121,7 +121,7 @@ impl Plan {
                 dropout_tolerance: f64::from(tolerated) / f64::from(n) + 1e-3,
                 security_bits: 80,
                 completion_bits: 30,
-                model_len: chance.between(1, 5) as u32,
+                model_len: dice.between(1, 5) as u32,
                 layout: "00".repeat(32),
                 weight_max: if weighted { 10 } else { 0 },
                 clip_norm: 2.0,
@@ -140,55 +140,51 @@ impl Plan {
         };
         let length_ms = task.rounds * 8_000;
         // A third of the seeds is calm: what P3 promises is then put to the test by losses alone.
-        let rough = chance.permille(667);
+        let rough = dice.permille(667);
         // Few kinds of fault at once: where everything fails, every round is abandoned early.
-        let scale =
-            |chance: &mut Chance, most: u64| if rough && chance.permille(350) { chance.below(most + 1) } else { 0 };
-        let stretches = |chance: &mut Chance, count: u64, of: u64, longest_ms: u64| {
-            let count = chance.below(count + 1);
+        let scale = |dice: &mut Dice, most: u64| if rough && dice.permille(350) { dice.below(most + 1) } else { 0 };
+        let stretches = |dice: &mut Dice, count: u64, of: u64, longest_ms: u64| {
+            let count = dice.below(count + 1);
             let mut drawn = Vec::new();
             for _ in 0..count {
-                let from_ms = chance.below(length_ms);
-                let stretch = Stretch { from_ms, until_ms: from_ms + chance.between(1, longest_ms) };
-                drawn.push((chance.below(of) as usize, stretch));
+                let from_ms = dice.below(length_ms);
+                let stretch = Stretch { from_ms, until_ms: from_ms + dice.between(1, longest_ms) };
+                drawn.push((dice.below(of) as usize, stretch));
             }
             drawn
         };
-        let replicas = chance.between(1, 2) as usize;
-        let partitions = stretches(&mut chance, if rough { 3 } else { 1 }, n.into(), 5_000);
-        let client_crashes = stretches(&mut chance, if rough { 4 } else { 1 }, n.into(), 4_000);
-        let replica_crashes = stretches(&mut chance, if rough { 3 } else { 1 }, replicas as u64, 2_000);
+        let replicas = dice.between(1, 2) as usize;
+        let partitions = stretches(&mut dice, if rough { 3 } else { 1 }, n.into(), 5_000);
+        let client_crashes = stretches(&mut dice, if rough { 4 } else { 1 }, n.into(), 4_000);
+        let replica_crashes = stretches(&mut dice, if rough { 3 } else { 1 }, replicas as u64, 2_000);
         let mut replica_clocks = Vec::new();
-        if rough && chance.permille(200) {
-            let replica = chance.below(replicas as u64) as usize;
-            replica_clocks.push((replica, chance.below(length_ms), chance.below(3_000)));
+        if rough && dice.permille(200) {
+            let replica = dice.below(replicas as u64) as usize;
+            replica_clocks.push((replica, dice.below(length_ms), dice.below(3_000)));
         }
         let mut client_clocks = Vec::new();
-        if rough && chance.permille(200) {
-            let ahead_ms = chance.below(400_000) as i64 - 200_000;
-            client_clocks.push((chance.below(n.into()) as usize, chance.below(length_ms), ahead_ms));
+        if rough && dice.permille(200) {
+            let ahead_ms = dice.below(400_000) as i64 - 200_000;
+            client_clocks.push((dice.below(n.into()) as usize, dice.below(length_ms), ahead_ms));
         }
-        let liars = if chance.permille(400) {
-            vec![(chance.below(n.into()) as usize, *chance.pick(&LIES))]
-        } else {
-            Vec::new()
-        };
+        let liars =
+            if dice.permille(400) { vec![(dice.below(n.into()) as usize, *dice.pick(&LIES))] } else { Vec::new() };
         Self {
             n,
             replicas,
             task,
-            latency_ms: (1, chance.between(2, 60)),
-            loss: scale(&mut chance, 40),
-            duplicates: scale(&mut chance, 80),
-            stragglers: scale(&mut chance, 30),
+            latency_ms: (1, dice.between(2, 60)),
+            loss: scale(&mut dice, 40),
+            duplicates: scale(&mut dice, 80),
+            stragglers: scale(&mut dice, 30),
             partitions,
             client_crashes,
             replica_crashes,
             replica_clocks,
             client_clocks,
-            slow_store: (scale(&mut chance, 100), 400),
-            ambiguous: scale(&mut chance, 20),
-            away: scale(&mut chance, 20),
+            slow_store: (scale(&mut dice, 100), 400),
+            ambiguous: scale(&mut dice, 20),
+            away: scale(&mut dice, 20),
             liars,
             window_ms,
         }

@@ -10,7 +10,7 @@ use http_body_util::BodyExt as _;
 use tokio::task::{AbortHandle, JoinHandle};
 use tower::ServiceExt as _;
 use veilsum_aggregator::clock::Clock;
-use veilsum_aggregator::host::{Host, Workers};
+use veilsum_aggregator::host::{Chance, Host, Workers};
 use veilsum_aggregator::http;
 use veilsum_aggregator::round::{self, Rounds, ServiceKeys, learn};
 use veilsum_aggregator::store::Store as _;
@@ -22,8 +22,8 @@ use veilsum_crypto::transparency::checkpoint::CheckpointKey;
 use zeroize::Zeroizing;
 
 use super::Sim;
-use super::chance::{Chance, ReplicaChance};
 use super::store::FaultyStore;
+use crate::dice::Dice;
 use crate::memory_store::MemoryStore;
 
 /// All replicas, and what survives them.
@@ -57,6 +57,15 @@ struct Replica {
     requests: Vec<AbortHandle>,
 }
 
+/// A replica's chance.
+struct ReplicaChance(Mutex<Dice>);
+
+impl Chance for ReplicaChance {
+    fn draw(&self) -> Result<[u8; 32], String> {
+        Ok(self.0.lock().expect("one thread").bytes())
+    }
+}
+
 /// A replica's wall clock, which may jump ahead.
 struct ReplicaClock {
     sim: Arc<Sim>,
@@ -78,9 +87,9 @@ impl Clock for ReplicaClock {
 
 impl Servers {
     /// Creates the task, starts every replica and sees to their crashes.
-    pub async fn start(sim: Arc<Sim>, chance: &mut Chance) -> Arc<Self> {
+    pub async fn start(sim: Arc<Sim>, dice: &mut Dice) -> Arc<Self> {
         let store = Arc::new(MemoryStore::default());
-        let signing = IdentitySecretKey::generate(chance);
+        let signing = IdentitySecretKey::generate(dice);
         let file: &TaskFile = &sim.plan.task;
         let task = Task::new(file.clone()).expect("the plan drew a feasible one");
         let model = learn::zeros(file.model_len);
@@ -89,11 +98,11 @@ impl Servers {
             store,
             task: task.id,
             aggregator: signing.public(),
-            authority: IdentitySecretKey::generate(chance),
+            authority: IdentitySecretKey::generate(dice),
             signing: signing.to_bytes(),
-            checkpoint: CheckpointKey::generate(chance).to_bytes(),
+            checkpoint: CheckpointKey::generate(dice).to_bytes(),
             replicas: Mutex::new((0..sim.plan.replicas).map(|_| Slot::default()).collect()),
-            seed: chance.below(u64::MAX),
+            seed: dice.below(u64::MAX),
             sim,
         });
         for replica in 0..servers.sim.plan.replicas {
@@ -119,7 +128,7 @@ impl Servers {
         }
         slot.starts += 1;
         let stream =
-            |purpose: &str| Chance::new(self.seed, &format!("{purpose} of replica {replica}, start {}", slot.starts));
+            |purpose: &str| Dice::new(self.seed, &format!("{purpose} of replica {replica}, start {}", slot.starts));
         let store = FaultyStore::new(self.sim.clone(), self.store.clone(), replica, stream("store"));
         let is_dead = store.is_dead.clone();
         let keys = ServiceKeys {

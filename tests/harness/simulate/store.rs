@@ -14,7 +14,7 @@ use veilsum_crypto::ids::{ClientId, Digest, Party, RoundId, TaskId, Timestamp};
 use veilsum_crypto::server::{Accepted, Admitted, Effect, PhaseKind, Received, StatementKind};
 
 use super::Sim;
-use super::chance::Chance;
+use crate::dice::Dice;
 use crate::memory_store::MemoryStore;
 
 /// One replica's line to the store that all share.
@@ -26,13 +26,13 @@ pub struct FaultyStore {
     /// Set when the replica crashed: nothing comes back any more.
     pub is_dead: Arc<AtomicBool>,
     sim: Arc<Sim>,
-    chance: Mutex<Chance>,
+    dice: Mutex<Dice>,
 }
 
 impl FaultyStore {
     /// A line of a replica that just started.
-    pub fn new(sim: Arc<Sim>, inner: Arc<MemoryStore>, replica: usize, chance: Chance) -> Self {
-        Self { inner, replica, is_dead: Arc::default(), sim, chance: Mutex::new(chance) }
+    pub fn new(sim: Arc<Sim>, inner: Arc<MemoryStore>, replica: usize, dice: Dice) -> Self {
+        Self { inner, replica, is_dead: Arc::default(), sim, dice: Mutex::new(dice) }
     }
 
     /// Returns while the replica lives, never once it has crashed.
@@ -44,9 +44,9 @@ impl FaultyStore {
 
     async fn pause(&self) {
         let pause_ms = {
-            let mut chance = self.chance.lock().expect("one thread");
+            let mut dice = self.dice.lock().expect("one thread");
             let (often, longest_ms) = self.sim.plan.slow_store;
-            if chance.permille(often) { chance.between(1, longest_ms) } else { chance.below(3) }
+            if dice.permille(often) { dice.between(1, longest_ms) } else { dice.below(3) }
         };
         tokio::time::sleep(Duration::from_millis(pause_ms)).await;
         self.alive().await;
@@ -59,8 +59,8 @@ impl FaultyStore {
     ) -> Result<T, StoreError> {
         self.pause().await;
         let (is_away, is_ambiguous) = {
-            let mut chance = self.chance.lock().expect("one thread");
-            (chance.permille(self.sim.plan.away), chance.permille(self.sim.plan.ambiguous))
+            let mut dice = self.dice.lock().expect("one thread");
+            (dice.permille(self.sim.plan.away), dice.permille(self.sim.plan.ambiguous))
         };
         if is_away {
             self.sim.fault("store away", format_args!("replica {}, {verb}", self.replica));
