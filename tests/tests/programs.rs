@@ -27,10 +27,15 @@ fn mode(path: &Path) -> u32 {
 
 /// A vector as NumPy writes it, version 1, without its padding.
 fn npy(values: &[f32]) -> Vec<u8> {
-    let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({},), }}\n", values.len());
-    let len = (header.len() as u16).to_le_bytes();
     let data: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-    [b"\x93NUMPY\x01\x00".as_slice(), &len, header.as_bytes(), &data].concat()
+    array("<f4", &format!("({},)", values.len()), &data)
+}
+
+/// Any array, likewise.
+fn array(descr: &str, shape: &str, data: &[u8]) -> Vec<u8> {
+    let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}\n");
+    let len = (header.len() as u16).to_le_bytes();
+    [b"\x93NUMPY\x01\x00".as_slice(), &len, header.as_bytes(), data].concat()
 }
 
 /// The values of a vector that `join` wrote.
@@ -267,6 +272,7 @@ async fn join_takes_part_with_a_file_and_lists_its_checks() {
                 "ok R-24",
                 "the sum of 4 clients was released, this client's among them",
                 "own privacy budget: epsilon",
+                " of 1000000 is spent",
             ] {
                 assert!(said.out.contains(words), "\"{words}\" is missing in {}", said.out);
             }
@@ -279,6 +285,7 @@ async fn join_takes_part_with_a_file_and_lists_its_checks() {
         );
         assert_eq!((&json["round"], &json["mean"]), (&round.to_string().into(), &text(&mean).into()));
         assert!(json["epsilon_spent"].as_f64().is_some_and(|epsilon| epsilon > 0.0));
+        assert_eq!((&json["charged"], &json["noise"]), (&true.into(), &true.into()));
         let mut rules: BTreeMap<&str, usize> = BTreeMap::new();
         for check in json["checks"].as_array().expect("a list") {
             assert!(
@@ -300,7 +307,9 @@ async fn join_refuses_wrong_files_before_anything_is_sent() {
     let mut world = World::new(Shape::patient(4)).await;
     let round = world.round(1).await;
     let folder = files_of(&world, 0);
-    let wrong: [(&str, Vec<u8>, &[&str]); 6] = [
+    let wrong: [(&str, Vec<u8>, &[&str]); 8] = [
+        ("integers.npy", array("<i4", "(8,)", &[0; 32]), &["'<i4'", "astype"]),
+        ("matrix.npy", array("<f4", "(2, 4)", &[0; 32]), &["(2, 4)", "ravel"]),
         ("nan.npy", npy(&[0.0, f32::NAN]), &["value 1 is NaN", "do not send"]),
         ("short.npy", npy(&[0.0; 7]), &["the task's model has 8 values", "float32[7]", "has 7", "nothing was sent"]),
         ("cut.npy", npy(&[0.0; 8])[..60].to_vec(), &["cut"]),
@@ -352,6 +361,13 @@ async fn join_refuses_wrong_files_before_anything_is_sent() {
     assert!(!journal.exists(), "and nothing was written down");
 }
 
+/// Noise was on, and the client is told that it paid nothing: not the little that the formula of epsilon gives for no rounds.
+#[track_caller]
+fn assert_nothing_charged(said: &serde_json::Value) {
+    let charge = (&said["epsilon_spent"], &said["charged"], &said["noise"]);
+    assert_eq!(charge, (&0.0.into(), &false.into(), &serde_json::Value::Null), "{said}");
+}
+
 /// C-96: how a round ended for a client is its exit code: refused by its own budget 3, abandoned or nothing in time 4.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_exit_code_of_join_says_how_the_round_ended() {
@@ -370,8 +386,10 @@ async fn the_exit_code_of_join_says_how_the_round_ended() {
         (&said["evidence"], &said["sent_bytes"].as_u64().is_some_and(|bytes| bytes < 1_000)),
         (&serde_json::Value::Null, &true)
     );
+    assert_nothing_charged(&said);
     // One of four is too few.
     let said = join(&folder, "update.npy", &["--json"]).await.expect("no panic").json(4);
+    assert_nothing_charged(&said);
     assert_eq!(said["outcome"], "abandoned");
     assert!(said["reason"].as_str().is_some_and(|reason| reason.starts_with("roster-too-small")), "{said}");
     // The task is over: no further round opens.

@@ -70,7 +70,7 @@ impl Service {
 }
 
 /// Over TLS, or on this machine.
-fn is_private(server: &str) -> bool {
+pub fn is_private(server: &str) -> bool {
     let Some(host) = server.strip_prefix("http://") else { return true };
     let host = host.split('/').next().unwrap_or_default();
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name).trim_matches(['[', ']']);

@@ -12,6 +12,7 @@ use veilsum_client::{HttpTransport, Participant, ParticipantError, RoundOutcome}
 use veilsum_crypto::ids::TaskId;
 use veilsum_crypto::update::{decode_sum, decode_weighted};
 
+use crate::admin::is_private;
 use crate::exit::{self, Code, Ends as _};
 use crate::output::Output;
 
@@ -21,7 +22,7 @@ mod told;
 mod vector;
 
 use pins::{Source, Way};
-use told::{Beside, Told};
+use told::{Beside, Spending, Told};
 use vector::Vector;
 
 const EXAMPLES: &str = "\
@@ -87,6 +88,11 @@ pub async fn run(options: Options, output: Output) -> Result<Option<Code>> {
     pins::is_of(&identity, &join.policy.authority).or_usage()?;
     let in_time = pins::is_in_time(&identity);
     let transport = HttpTransport::of(&join).or_usage()?;
+    if !is_private(&join.server) {
+        output.say(
+            "taken on trust: the network, which sees who takes part because the address says http:// and not https://",
+        );
+    }
 
     let state = options.state.clone().unwrap_or_else(|| options.identity.with_file_name("state"));
     let (budget, task, server) = (join.policy.budget, join.task, join.server.clone());
@@ -98,6 +104,7 @@ pub async fn run(options: Options, output: Output) -> Result<Option<Code>> {
         in_time?; // a round that was begun in time may end after it
         output.say(&format!("update: {}\nwaiting for a round of task {task} at {server}", vector.described()));
     }
+    let before = participant.epsilon_spent().await.map_err(coded)?;
     let telling = (output == Output::Words).then(|| tokio::spawn(told::follow(participant.events())));
 
     let work = Arc::new(Mutex::new(vector));
@@ -117,15 +124,9 @@ pub async fn run(options: Options, output: Output) -> Result<Option<Code>> {
     if let (Some(path), Some(values)) = (mean, mean_of(&ended)?) {
         std::fs::write(path, npy::write(&values)).with_context(|| format!("cannot write {}", path.display()))?;
     }
-    let spent = participant.epsilon_spent().await.map_err(coded)?;
+    let spending = Spending { before, now: participant.epsilon_spent().await.map_err(coded)?, budget };
     let bytes = (participant.traffic().up_bytes(), participant.traffic().down_bytes());
-    let beside = Beside {
-        client: participant.client(),
-        checks: participant.report(),
-        epsilon: (spent, budget.epsilon, budget.delta),
-        bytes,
-        mean,
-    };
+    let beside = Beside { client: participant.client(), checks: participant.report(), spending, bytes, mean };
     let said = Told::of(&ended, beside);
     drop(participant); // its events end, and so does whoever prints them
     if let Some(telling) = telling {

@@ -104,7 +104,7 @@ pub fn list_in_words(rounds: &Value) -> String {
         let mut cells = [&round["counter"], &round["round"], &round["phase"]].map(number).to_vec();
         cells.extend([number(&round["roster"]["n"]), number(&round["core"]), number(&round["survivors"])]);
         cells.push(outcome(round));
-        cells.push(number(&round["epsilon"]));
+        cells.push(cost(round));
         cells.push(round["opened_us"].as_u64().map_or("-".to_string(), utc));
         cells
     };
@@ -122,6 +122,11 @@ fn outcome(round: &Value) -> String {
         (Some(other), None) => other.to_string(),
         (None, None) => "-".to_string(),
     }
+}
+
+/// The epsilon that a round cost, or will cost if masking opens: what lapsed cost nothing.
+fn cost(round: &Value) -> String {
+    if round["charge"] == "lapsed" { "0".to_string() } else { number(&round["epsilon"]) }
 }
 
 fn in_words(round: &Value) -> String {
@@ -149,7 +154,7 @@ fn in_words(round: &Value) -> String {
     let counts =
         phases.map(|phase| format!("{phase} {}", admitted.map_or("-".to_string(), |counts| number(&counts[phase]))));
     lines.push(format!("  admitted   {}", counts.join(", ")));
-    lines.push(format!("  charge     {}, epsilon {}", said("charge"), said("epsilon")));
+    lines.push(format!("  charge     {}, epsilon {}", said("charge"), cost(round)));
     lines.push(format!("  revoked    list {}; export {}", said("revocation_number"), said("export")));
     for fault in round["faults"].as_array().into_iter().flatten() {
         let named = |name: &str| number(&fault[name]);

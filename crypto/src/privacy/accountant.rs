@@ -247,10 +247,15 @@ impl RdpCurve {
     /// epsilon = r + ln(1 - 1/alpha) - ln(delta alpha)/(alpha - 1)
     /// ```
     ///
-    /// A delta outside (0, 1) gives infinity.
+    /// A curve that is zero everywhere gives zero, where the formula alone would not: equal distributions tell nothing apart. A
+    /// delta outside (0, 1) gives infinity.
     pub fn epsilon(&self, delta: f64) -> Epsilon {
         let mut best = Epsilon { epsilon: f64::INFINITY, best_order: self.orders[0] };
         if !(delta > 0.0 && delta < 1.0) {
+            return best;
+        }
+        if self.divergences.iter().all(|divergence| *divergence == 0.0) {
+            best.epsilon = 0.0;
             return best;
         }
         for (&order, &divergence) in self.orders.iter().zip(&self.divergences) {

@@ -7,6 +7,7 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 use veilsum_client::participant::Check;
 use veilsum_client::{ClientEvent, LeftOut, RoundOutcome};
 use veilsum_crypto::ids::ClientId;
+use veilsum_crypto::privacy::budget::Budget;
 
 use crate::exit::Code;
 
@@ -52,6 +53,10 @@ pub struct Told {
     update_included: bool,
     /// What this client's data cost so far, over all rounds.
     epsilon_spent: f64,
+    /// Whether this call added to that.
+    charged: bool,
+    /// Whether the round's sum carries noise, where there is a sum; without noise no epsilon bounds what it tells.
+    noise: Option<bool>,
     epsilon_budget: f64,
     dp_delta: f64,
     /// Where the mean was written.
@@ -86,17 +91,28 @@ enum Outcome {
 pub struct Beside<'a> {
     pub client: ClientId,
     pub checks: Vec<Check>,
-    /// Spent so far, the budget, and the delta of both.
-    pub epsilon: (f64, f64, f64),
+    /// What the client's own ledger says.
+    pub spending: Spending,
     /// Up and down.
     pub bytes: (u64, u64),
     pub mean: Option<&'a Path>,
 }
 
+/// Of one client, over all rounds.
+#[derive(Clone, Copy)]
+pub struct Spending {
+    /// Epsilon before this call.
+    pub before: f64,
+    /// Epsilon now.
+    pub now: f64,
+    /// What may be spent.
+    pub budget: Budget,
+}
+
 impl Told {
     /// Of a round that ended.
     pub fn of(ended: &RoundOutcome, beside: Beside<'_>) -> Self {
-        let Beside { client, checks, epsilon: (epsilon_spent, epsilon_budget, dp_delta), bytes, mean } = beside;
+        let Beside { client, checks, spending: Spending { before, now, budget }, bytes, mean } = beside;
         let said = |Check { rule, phase, compared }| Said { rule: rule.to_string(), phase: phase.as_str(), compared };
         let mut told = Self {
             outcome: Outcome::Stopped,
@@ -105,9 +121,11 @@ impl Told {
             client: client.to_string(),
             survivors: None,
             update_included: false,
-            epsilon_spent,
-            epsilon_budget,
-            dp_delta,
+            epsilon_spent: now,
+            charged: now > before,
+            noise: None,
+            epsilon_budget: budget.epsilon,
+            dp_delta: budget.delta,
             mean: mean.map(|path| path.display().to_string()),
             reason: None,
             rule: ended.rule().map(|rule| rule.to_string()),
@@ -117,7 +135,8 @@ impl Told {
             checks: checks.into_iter().map(said).collect(),
         };
         match ended {
-            RoundOutcome::Verified { counter, sum, survivors, update_included, .. } => {
+            RoundOutcome::Verified { counter, sum, survivors, update_included, header, .. } => {
+                told.noise = sum.is_some().then_some(header.params.total_variance > 0);
                 told.outcome = if sum.is_some() { Outcome::Released } else { Outcome::NotOpened };
                 told.counter = Some(*counter);
                 told.survivors = Some(survivors.len());
@@ -162,12 +181,24 @@ impl Told {
             self.sent_bytes,
             self.received_bytes
         ));
-        lines.push(format!(
-            "own privacy budget: epsilon {:.3} of {} is spent, at delta {:e}",
-            self.epsilon_spent, self.epsilon_budget, self.dp_delta
-        ));
+        if self.noise == Some(false) {
+            lines.push("the sum carries no noise: what it tells of a single client is not bounded".to_string());
+        }
+        lines.push(self.spending_in_words());
         lines.extend(self.mean.iter().map(|path| format!("mean -> {path}")));
         lines.join("\n")
+    }
+
+    fn spending_in_words(&self) -> String {
+        let Self { epsilon_spent, epsilon_budget, dp_delta, .. } = self;
+        let of = format!("of {epsilon_budget} is spent, at delta {dp_delta:e}");
+        match (*epsilon_spent > 0.0, self.charged) {
+            (false, _) => format!("own privacy budget: nothing was charged, epsilon 0 {of}"),
+            (true, false) => {
+                format!("own privacy budget: this call charged nothing more, epsilon {epsilon_spent:.3} {of}")
+            }
+            (true, true) => format!("own privacy budget: epsilon {epsilon_spent:.3} {of}"),
+        }
     }
 }
 
