@@ -287,3 +287,101 @@ async fn commands_name_what_is_missing_on_the_way_to_the_service() {
     std::fs::write(&config, with).expect("room");
     assert_eq!(run(&["status", "--json"]).await.json(0)["store"], "sqlite");
 }
+
+/// C-109: an export that the service hands out passes the audit under keys from elsewhere; one that was changed, cut, or put
+/// together from two rounds does not, and the command names what is wrong and ends with 3.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_is_taken_away_and_audited_by_commands() {
+    let operator = Operator::of(Shape { rounds: 3, ..Shape::of(6) }).await;
+    let world = &operator.world;
+    for counter in 1..=2 {
+        let round = world.round(counter).await;
+        world.play(&[(1, Fate { phase: "mask", moment: Moment::BeforeSending })]).await;
+        world.over(round).await;
+    }
+    let name = &world.task.file.name;
+    let files: Vec<PathBuf> = (1..=2).map(|counter| operator.path(&format!("round-{counter}.export"))).collect();
+    for (file, counter) in files.iter().zip(1..) {
+        let said = operator
+            .run(&["round", "export", &format!("{name}/{counter}"), "--out", text(file), "--json"])
+            .await
+            .json(0);
+        assert_eq!(said["bytes"], std::fs::metadata(file).expect("it was written").len());
+    }
+    operator
+        .run(&["round", "export", &format!("{name}/3"), "--out", text(&operator.path("open"))])
+        .await
+        .refused(3, &["not over"]);
+    operator
+        .run(&["round", "export", &format!("{name}/9"), "--out", text(&operator.path("none"))])
+        .await
+        .refused(2, &["there is no round"]);
+
+    let status = operator.run(&["status", "--json"]).await.json(0);
+    let log_key = status["log"]["key"].as_str().expect("a key").to_string();
+    let [aggregator, authority] =
+        [world.policy.aggregator, world.policy.authority].map(|key| hex::encode(key.as_bytes()));
+    let pins = ["--aggregator", &aggregator, "--authority", &authority, "--log-key", &log_key];
+    let audit = |file: &Path, pins: &[&str]| -> Said {
+        veilsum(&[&["audit", "round", text(file), "--json"], pins].concat()).into()
+    };
+    // Who was lost in the first round spends the second on hearing that it is over.
+    for (file, core) in files.iter().zip([6, 5]) {
+        let said = audit(file, &pins).json(0);
+        assert_eq!((&said["holds"], &said["failed"]), (&json!(true), &Value::Null));
+        let figure = |check: &str, name: &str| {
+            let checks = said["checks"].as_array().expect("a list");
+            checks.iter().find(|it| it["name"] == check).expect("it was made")["figures"][name].clone()
+        };
+        assert_eq!((figure("survivors", "survivors"), figure("core", "members")), (json!(5), json!(core)));
+    }
+    // The same with a join file in place of the two keys, in words.
+    let join = operator.path("join.toml");
+    world.join().write(&join).expect("room");
+    let words: Said =
+        veilsum(&["audit", "round", text(&files[0]), "--join", text(&join), "--log-key", &log_key]).into();
+    assert!(words.code == 0 && words.out.contains("The export holds"), "{}{}", words.out, words.err);
+
+    let export = std::fs::read(&files[0]).expect("it is there");
+    let bent = operator.path("bent");
+    let names_what_is_wrong = |bytes: &[u8], pins: &[&str], what: &str| {
+        std::fs::write(&bent, bytes).expect("room");
+        let said = audit(&bent, pins).json(3);
+        assert_eq!(said["holds"], false, "{what}");
+        let failed = said["failed"]["check"].as_str().unwrap_or_else(|| panic!("{what}: {said}"));
+        let checks = said["checks"].as_array().expect("a list");
+        let check = checks.iter().find(|check| check["name"] == failed).expect("it is listed");
+        assert!(
+            check["outcome"] == "failed" && check["why"].is_string() && check["section"].is_string(),
+            "{what}: {check}"
+        );
+    };
+    for part in 0..24 {
+        let at = part * (export.len() - 1) / 23;
+        let mut changed = export.clone();
+        changed[at] ^= 1;
+        names_what_is_wrong(&changed, &pins, &format!("byte {at} of {}", export.len()));
+    }
+    names_what_is_wrong(&export[..export.len() - 1], &pins, "cut");
+    let other = std::fs::read(&files[1]).expect("it is there");
+    names_what_is_wrong(&[&export[..600], &other[600..]].concat(), &pins, "of two rounds");
+    names_what_is_wrong(&[&export[..], &other[..]].concat(), &pins, "two, one behind the other");
+    names_what_is_wrong(&[&export[600..], &export[..600]].concat(), &pins, "reordered");
+    // Keys that somebody else pinned.
+    names_what_is_wrong(
+        &export,
+        &["--aggregator", &authority, "--authority", &authority, "--log-key", &log_key],
+        "another aggregator",
+    );
+    names_what_is_wrong(
+        &export,
+        &["--aggregator", &aggregator, "--authority", &aggregator, "--log-key", &log_key],
+        "another authority",
+    );
+
+    audit(&files[0], &["--join", text(&join), "--log-key", "no key"]).refused(2, &["--log-key"]);
+    audit(&files[0], &["--log-key", &log_key]).refused(2, &["--join"]);
+    audit(&operator.path("absent"), &pins).refused(2, &["absent"]);
+    // What is no export at all is refused as one.
+    names_what_is_wrong(b"no export", &pins, "no export");
+}

@@ -140,6 +140,7 @@ impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Value::Number(number) => write!(f, "{number}"),
+            Value::Real(real) if real.abs() < 1e-3 && *real != 0.0 => write!(f, "{real:e}"),
             Value::Real(real) => write!(f, "{real:.4}"),
             Value::Text(text) => f.write_str(text),
         }

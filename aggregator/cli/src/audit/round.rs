@@ -26,10 +26,10 @@ pub struct Options {
     #[arg(long, required_unless_present_all = ["aggregator_key", "authority_key"])]
     join: Option<PathBuf>,
     /// The aggregator's key, 64 digits; instead of the join file's.
-    #[arg(long)]
+    #[arg(long, visible_alias = "aggregator")]
     aggregator_key: Option<String>,
     /// The authority's key, 64 digits; instead of the join file's.
-    #[arg(long)]
+    #[arg(long, visible_alias = "authority")]
     authority_key: Option<String>,
     /// The log's key, `<name>+<key id>+<base64>`, as `veilsum status` prints it.
     #[arg(long)]
