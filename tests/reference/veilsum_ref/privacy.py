@@ -57,6 +57,8 @@ def _ceil_float(value):
 
 def epsilon(curve_, delta):
     """(epsilon, best order) of a curve, rounded up to the next binary64 number."""
+    if all(r == 0 for r in curve_):  # nothing was charged
+        return 0.0, ORDERS[0]
     delta = Decimal(delta)
     best = None
     for a, r in zip(ORDERS, curve_):
