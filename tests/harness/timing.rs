@@ -196,7 +196,8 @@ fn controls(samples: usize) -> Vec<Comparison> {
     vec![leaking, same]
 }
 
-/// Rebuilding a secret from shares, and taking up a share.
+/// Rebuilding a secret from shares, and taking up a share. Inputs of both classes are made in either case: what the processor
+/// did just before would tell the classes apart, and says nothing of the operation.
 fn shares(samples: usize) -> Vec<Comparison> {
     let holders: Vec<LeafIndex> = (0..22).map(LeafIndex).collect();
     let weights = Interpolation::at_zero_vartime(&holders);
@@ -206,13 +207,19 @@ fn shares(samples: usize) -> Vec<Comparison> {
         compare(
             "Shamir combination of 22 shares: all zero, or random",
             samples,
-            |class, rng| if class { (0..22).map(|_| scalar(rng)).collect() } else { fixed.clone() },
+            |class, rng| {
+                let (random, zeros) = ((0..22).map(|_| scalar(rng)).collect(), fixed.clone());
+                if class { random } else { zeros }
+            },
             |shares: Vec<ShareScalar>| weights.combine(&shares),
         ),
         compare(
             "a share is decoded: zero, or random below the order",
             samples,
-            |class, rng| if class { *scalar(rng).as_bytes() } else { [0; 32] },
+            |class, rng| {
+                let random = *scalar(rng).as_bytes();
+                if class { random } else { [0; 32] }
+            },
             |bytes: [u8; 32]| ShareScalar::from_bytes(&bytes),
         ),
     ]
@@ -305,7 +312,8 @@ fn keys(samples: usize) -> Vec<Comparison> {
     let (me, peer) = (ClientId([1; 16]), ClientId([2; 16]));
     let theirs = MaskingSecretKey::generate(&mut SeededRng::new(2, 2)).public();
     let scalar = |class: bool, rng: &mut SeededRng| {
-        let scalar = if class { curve25519_dalek::Scalar::random(rng) } else { curve25519_dalek::Scalar::ONE };
+        let random = curve25519_dalek::Scalar::random(rng);
+        let scalar = if class { random } else { curve25519_dalek::Scalar::ONE };
         ShareScalar::from_scalar(scalar)
     };
     let other = ChannelSecretKey::from_bytes([6; 32]).public();
