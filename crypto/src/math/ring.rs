@@ -416,6 +416,7 @@ mod tests {
         fn sums_and_differences_are_those_of_the_elements((bits, a, b) in shape_and_values()) {
             let ring = RingBits::new(bits).expect("8 to 64");
             let (x, y) = (RingVector::from_signed(&a, ring), RingVector::from_signed(&b, ring));
+            prop_assert_eq!((x.len(), x.is_empty(), x.bits()), (a.len(), a.is_empty(), ring));
             let reduced: Vec<i64> = a.iter().map(|&v| reduce(v.into(), bits)).collect();
             prop_assert_eq!(x.to_signed(), reduced);
             let each = |op: fn(i128, i128) -> i128| -> Vec<i64> {
