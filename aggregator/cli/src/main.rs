@@ -14,6 +14,7 @@ mod join;
 mod keyfile;
 mod keys;
 mod output;
+mod ready;
 mod revocations;
 mod round;
 mod serve;
@@ -83,6 +84,8 @@ enum Command {
     Round(round::Options),
     /// A running service at a glance.
     Status(status::Options),
+    /// Whether the service on this machine is ready, as an exit code.
+    Ready(ready::Options),
     /// The authority's list of ended certificates, at a running service.
     Revocations(revocations::Options),
     /// Check what this program computes.
@@ -129,6 +132,7 @@ async fn run(cli: Cli) -> anyhow::Result<Option<Code>> {
         Command::Task(options) => task::run(options, output).await?,
         Command::Round(options) => round::run(options, output).await?,
         Command::Status(options) => status::run(options, output).await?,
+        Command::Ready(options) => ready::run(options, output).await?,
         Command::Revocations(options) => revocations::run(options, output).await?,
         Command::Audit(options) => return audit::run(options, output),
         Command::Completions { shell } => {
