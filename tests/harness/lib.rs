@@ -12,6 +12,7 @@ pub mod hostile;
 pub mod manifests;
 pub mod memory;
 pub mod memory_store;
+pub mod operated;
 pub mod postgres;
 pub mod programs;
 pub mod proxy;

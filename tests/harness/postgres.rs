@@ -99,31 +99,25 @@ fn server() -> &'static str {
 }
 
 fn start() -> (String, Child) {
-    let binaries = binaries();
-    let mut keeper = shell();
-    let path = std::env::var("PATH").unwrap_or_default();
-    let mut keeper = keeper
-        .env("PATH", format!("{}:{path}", binaries.display()))
-        .current_dir("/")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("a shell");
+    let mut keeper = shell(KEEPER, "").spawn().expect("a shell");
     let mut dir = String::new();
     let output = keeper.stdout.take().expect("it is piped");
     BufReader::new(output).read_line(&mut dir).expect("the shell says where the cluster is");
-    assert!(!dir.is_empty(), "PostgreSQL in {} did not start; see above", binaries.display());
+    assert!(!dir.is_empty(), "PostgreSQL in {} did not start; see above", binaries().display());
     (format!("postgres://postgres@localhost/postgres?host={}", dir.trim_end()), keeper)
 }
 
-/// PostgreSQL refuses to run as root.
-fn shell() -> Command {
+/// A shell that runs `script` with an argument and finds PostgreSQL's programs, its input and output piped. Never as root:
+/// PostgreSQL refuses that.
+pub(crate) fn shell(script: &str, argument: &str) -> Command {
     let root = std::fs::metadata("/proc/self").is_ok_and(|it| std::os::unix::fs::MetadataExt::uid(&it) == 0);
     let mut command = Command::new(if root { "runuser" } else { "sh" });
     if root {
         command.args(["-u", "postgres", "--", "sh"]);
     }
-    command.args(["-c", KEEPER]);
+    let path = std::env::var("PATH").unwrap_or_default();
+    command.args(["-c", script, "keeper", argument]).env("PATH", format!("{}:{path}", binaries().display()));
+    command.current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped());
     command
 }
 

@@ -33,6 +33,11 @@ impl Proxy {
              client_max_body_size 0;\n    location / {{\n      proxy_pass http://{service};\n      proxy_read_timeout 90s;\n    \
              }}\n  }}\n}}\n"
         );
+        Self::of(folder, port, &config)
+    }
+
+    /// With a configuration of its own, which listens on `port` and finds its files in `folder`, `cert.pem` among them.
+    pub fn of(folder: TempDir, port: u16, config: &str) -> Self {
         std::fs::write(folder.path().join("nginx.conf"), config).expect("room");
         let nginx = Command::new(program("nginx"))
             .args(["-e", "error.log", "-g", "daemon off;", "-c", "nginx.conf", "-p"])
