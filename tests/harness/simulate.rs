@@ -2,7 +2,7 @@
 //!
 //! Real are the client's phases, the HTTP handlers, `accept`, `close`, `advance` and the admission queues. Simulated are
 //! the network, the clocks, dice, the disks of clients, and a store in memory behind a faulty line ([`store`]). What is
-//! drawn is in [`plan`], what must hold in [`watch`]. The same seed gives the same trace hash on every machine.
+//! drawn is in [`plan`], what must hold in [`watch`], [`judge`] and [`records`]. The same seed gives the same trace hash on every machine.
 
 use std::sync::{Arc, Mutex};
 
@@ -11,9 +11,11 @@ use tokio::time::{Duration, Instant};
 use veilsum_crypto::ids::{ClientId, RoundId};
 
 pub mod client;
+pub mod judge;
 mod lies;
 pub mod network;
 pub mod plan;
+mod records;
 pub mod server;
 pub mod store;
 pub mod watch;
@@ -81,6 +83,19 @@ impl Sim {
     pub fn fault(&self, kind: &'static str, detail: impl std::fmt::Display) {
         *self.trace.lock().expect("one thread").faults.entry(kind).or_default() += 1;
         self.note(format_args!("fault: {kind}: {detail}"));
+    }
+
+    /// Whether nothing happened to everybody at once: no loss, no slowness, no clock that jumps, no replica or store that
+    /// was away. What happens to one client alone is another matter.
+    pub fn is_calm(&self) -> bool {
+        const OF_ONE_CLIENT: [&str; 3] = ["client crash", "partition", "duplicate"];
+        let Plan { stragglers, slow_store, replica_clocks, client_clocks, .. } = &self.plan;
+        let trace = self.trace.lock().expect("one thread");
+        *stragglers == 0
+            && slow_store.0 == 0
+            && replica_clocks.is_empty()
+            && client_clocks.is_empty()
+            && trace.faults.keys().all(|kind| OF_ONE_CLIENT.contains(kind))
     }
 
     /// Something that must not happen.
@@ -156,5 +171,5 @@ async fn play(sim: Arc<Sim>, seed: u64) {
             sim.violation(format_args!("a client panicked: {error}"));
         }
     }
-    watch::judge(&sim, &servers, &clients).await;
+    judge::judge(&sim, &servers, &clients).await;
 }

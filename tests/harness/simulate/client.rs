@@ -204,6 +204,9 @@ impl Process {
                     if LeftOut::of(&why).is_none() && !(is_clock && clocks_jump) && !is_liar {
                         self.sim.violation(format_args!("an honest aggregator was accused by c{number}: {why}"));
                     }
+                    if matches!(why, ServerMisbehaved::ClockBackwards) && plan.client_clocks.is_empty() {
+                        self.sim.violation(format_args!("c{number} saw its clock run backwards, and none did"));
+                    }
                 }
             }
             self.passed = self.passed.max(header.counter);
@@ -236,6 +239,9 @@ impl Process {
                     let is_opening = Signed::decode(&message, labels::OPENING).is_ok();
                     self.send(if is_opening { "open" } else { "acknowledge" }, message, true).await?;
                     self.falls_silent(Lie::SilentAfterAcknowledgement)?;
+                    if is_opening {
+                        self.falls_silent(Lie::SilentAfterOpening)?;
+                    }
                     self.open_or_mask(phase).await?
                 }
                 Resumed::AwaitingSurvivors(phase, message) => {
@@ -295,11 +301,41 @@ impl Process {
         let leaves =
             wanted.iter().map(|leaf| (*leaf, reader.prefixed("leaf").expect("an honest frame").to_vec())).collect();
         let turn = awaiting.share(evidence, &leaves, &mut self.dice)?;
-        Ok(persisted!(self, turn => Resumed::AwaitingMail))
+        let standing = persisted!(self, turn => Resumed::AwaitingMail);
+        match (self.sim.plan.lie_of(self.device.number), standing) {
+            (Some(Lie::BadShare | Lie::WrongOpening | Lie::SilentAfterOpening), Resumed::AwaitingMail(_, message)) => {
+                Ok(self.spoil_first_share(&message))
+            }
+            (_, standing) => Ok(standing),
+        }
+    }
+
+    /// A liar rewrites what it has written down: its message, and the edge that it believes to have sent.
+    fn spoil_first_share(&mut self, message: &[u8]) -> Resumed {
+        let (spoiled, [before, after]) = lies::spoil_first_share(message, &self.device.member);
+        let replace = |bytes: &mut [u8], old: &[u8], new: &[u8]| {
+            let at = bytes.windows(old.len()).position(|window| window == old).expect("it was written down");
+            bytes[at..at + new.len()].copy_from_slice(new);
+        };
+        let key = &self.device.key;
+        {
+            let mut disk = self.device.disk.lock().expect("one thread");
+            let mut plain = key.open(disk.sealed.as_ref().expect("it was written down")).expect("its own key");
+            replace(&mut plain, message, &spoiled);
+            replace(&mut plain, &before.0, &after.0);
+            disk.sealed = Some(key.seal(&mut self.dice, &plain));
+        }
+        self.device.standing()
     }
 
     async fn open_or_mask(&mut self, ready: ReadyToMask) -> Result<Resumed, Halt> {
         let complaints = self.list("complaints").await?;
+        let lie = self.sim.plan.lie_of(self.device.number);
+        if let (Some(Lie::WrongOpening), false, Some(roster)) = (lie, complaints.is_empty(), self.read_roster()) {
+            let opening = lies::wrong_opening(&complaints, &roster, ready.header(), &self.device.member);
+            self.send("open", opening, true).await?;
+            return Err(Halt::Silence);
+        }
         let ready = match ready.open(&complaints)? {
             Opened::Opening(turn) => return Ok(persisted!(self, turn => Resumed::ReadyToMask)),
             Opened::Nothing(ready) => ready,
@@ -426,9 +462,7 @@ impl Process {
     fn first_edge(&self) -> Option<(usize, Digest)> {
         let item = self.mail.first()?;
         let header = read_header(&self.device.disk.lock().expect("one thread").header);
-        let mut reader = Reader::new(&self.roster);
-        let statement = Signed::read(&mut reader, labels::ROSTER).ok()?.statement().clone();
-        let roster = Roster::from_parts(statement, reader.rest()).ok()?;
+        let roster = self.read_roster()?;
         let params = RosterParams::derive(roster.n(), &header.params).ok()?;
         let neighbours =
             RingOrder::new(&roster.statement().root(), &params).neighbours(roster.leaf_of(self.device.client())?);
@@ -436,6 +470,13 @@ impl Process {
         let place = neighbours.iter().position(|leaf| *leaf == dealer)?;
         let edge = item.get(4 + SHARE_BYTES..4 + SHARE_BYTES + EDGE_BYTES)?;
         Some((place, merkle::leaf_hash(&[edge])))
+    }
+
+    /// The roster that was served last.
+    fn read_roster(&self) -> Option<Roster> {
+        let mut reader = Reader::new(&self.roster);
+        let statement = Signed::read(&mut reader, labels::ROSTER).ok()?.statement().clone();
+        Roster::from_parts(statement, reader.rest()).ok()
     }
 
     async fn pause(&mut self) {

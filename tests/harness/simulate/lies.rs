@@ -2,7 +2,10 @@
 
 use veilsum_crypto::client::Membership;
 use veilsum_crypto::ids::Digest;
+use veilsum_crypto::math::shamir::ShareScalar;
+use veilsum_crypto::messages::opening::SharePair;
 use veilsum_crypto::messages::sealed_shares::EDGE_BYTES;
+use veilsum_crypto::messages::{Header, Opening, Roster};
 use veilsum_crypto::primitives::codec::Reader;
 use veilsum_crypto::primitives::labels::{self, Label};
 use veilsum_crypto::primitives::merkle;
@@ -28,16 +31,11 @@ pub fn bend(
     let sign =
         |statement: Statement, attachment: &[u8]| [&statement.sign(&member.identity).encode(), attachment].concat();
     match (lie, phase) {
-        (Lie::BadShare | Lie::OffPolynomial, "share") => {
+        (Lie::OffPolynomial, "share") => {
             let (mut statement, mut edges) = split(labels::SHARE);
-            if lie == Lie::BadShare {
-                edges[4] ^= 1; // the first byte of the first ciphertext
-            } else {
-                let point = edges[4 + 80..4 + 80 + 32].to_vec();
-                edges[4 + 80 + 32..EDGE_BYTES].copy_from_slice(&point); // P_b = P_s: on no polynomial with the others
-            }
-            let leaves: Vec<_> = edges.chunks(EDGE_BYTES).map(|edge| merkle::leaf_hash(&[edge])).collect();
-            statement.body = merkle::root(&leaves).0.to_vec();
+            let point = edges[4 + 80..4 + 80 + 32].to_vec();
+            edges[4 + 80 + 32..EDGE_BYTES].copy_from_slice(&point); // P_b = P_s: on no polynomial with the others
+            statement.body = edges_root(&edges);
             vec![sign(statement, &edges)]
         }
         (Lie::FalseComplaint, "acknowledge") => {
@@ -65,4 +63,39 @@ pub fn bend(
         }
         _ => vec![message],
     }
+}
+
+/// A share message whose first share does not open; and the hashes of that edge, before and after. Who sends it may write
+/// it down in the place of the honest one, and opens the edge rightly when it is asked to.
+pub fn spoil_first_share(message: &[u8], member: &Membership) -> (Vec<u8>, [Digest; 2]) {
+    let mut reader = Reader::new(message);
+    let mut statement: Statement = Signed::read(&mut reader, labels::SHARE).expect("its own").statement().clone();
+    let mut edges = reader.rest().to_vec();
+    let first_hash = |edges: &[u8]| merkle::leaf_hash(&[&edges[..EDGE_BYTES]]);
+    let before = first_hash(&edges);
+    edges[4] ^= 1; // the first byte of the first ciphertext
+    statement.body = edges_root(&edges);
+    let hashes = [before, first_hash(&edges)];
+    ([statement.sign(&member.identity).encode(), edges].concat(), hashes)
+}
+
+fn edges_root(edges: &[u8]) -> Vec<u8> {
+    let leaves: Vec<_> = edges.chunks(EDGE_BYTES).map(|edge| merkle::leaf_hash(&[edge])).collect();
+    merkle::root(&leaves).0.to_vec()
+}
+
+/// The answer to complaints of somebody who has nothing to open: scalars that no dealer shares.
+pub fn wrong_opening(complaints: &[Vec<u8>], roster: &Roster, header: &Header, member: &Membership) -> Vec<u8> {
+    let one = || {
+        let mut bytes = [0; 32];
+        bytes[0] = 1;
+        ShareScalar::from_bytes(&bytes).expect("one is below the group order")
+    };
+    let holders = complaints.iter().filter_map(|complaint| {
+        let signed = Signed::decode(complaint, labels::ACKNOWLEDGEMENT).ok()?;
+        roster.leaf_of(signed.statement().sender.into())
+    });
+    let edges = holders.map(|holder| (holder, SharePair { masking: one(), self_mask: one() })).collect();
+    let root = roster.statement().root();
+    Opening::sign(edges, &header.chain(), root, member.client(), &member.identity).encode()
 }

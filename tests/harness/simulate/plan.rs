@@ -19,7 +19,7 @@ pub enum Lie {
     SilentAfterUpload,
     /// Says nothing after its confirmation.
     SilentAfterConfirmation,
-    /// A share that does not open.
+    /// A share that does not open, and the right one for everybody to see when asked for it.
     BadShare,
     /// Points on no polynomial of degree t-1.
     OffPolynomial,
@@ -29,9 +29,13 @@ pub enum Lie {
     TwoUploads,
     /// Answers with a wrong share.
     WrongAnswer,
+    /// A share that does not open, and shares of nothing when asked for it.
+    WrongOpening,
+    /// A share that does not open, the right one when asked for it, and then nothing.
+    SilentAfterOpening,
 }
 
-const LIES: [Lie; 10] = [
+const LIES: [Lie; 12] = [
     Lie::SilentAfterAdvert,
     Lie::SilentAfterShare,
     Lie::SilentAfterAcknowledgement,
@@ -42,6 +46,8 @@ const LIES: [Lie; 10] = [
     Lie::FalseComplaint,
     Lie::TwoUploads,
     Lie::WrongAnswer,
+    Lie::WrongOpening,
+    Lie::SilentAfterOpening,
 ];
 
 /// A stretch of virtual time.
@@ -193,6 +199,13 @@ impl Plan {
     /// What this client does wrong, if anything.
     pub fn lie_of(&self, client: usize) -> Option<Lie> {
         self.liars.iter().find(|(liar, _)| *liar == client).map(|(_, lie)| *lie)
+    }
+}
+
+impl Plan {
+    /// Whether a client crashes or is cut off at some time.
+    pub fn is_afflicted(&self, client: usize) -> bool {
+        self.client_crashes.iter().chain(&self.partitions).any(|(afflicted, _)| *afflicted == client)
     }
 }
 

@@ -16,7 +16,8 @@ use veilsum_aggregator::round::{self, Rounds, ServiceKeys, learn};
 use veilsum_aggregator::store::Store as _;
 use veilsum_aggregator::task::{Task, TaskFile};
 use veilsum_crypto::ids::{TaskId, Timestamp};
-use veilsum_crypto::primitives::signature::{IdentityPublicKey, IdentitySecretKey};
+use veilsum_crypto::primitives::signature::{IdentityPublicKey, IdentitySecretKey, Statement};
+use veilsum_crypto::server::StatementKind;
 use veilsum_crypto::testing::NOON;
 use veilsum_crypto::transparency::checkpoint::CheckpointKey;
 use zeroize::Zeroizing;
@@ -118,6 +119,12 @@ impl Servers {
             });
         }
         servers
+    }
+
+    /// A statement as any replica signs it.
+    pub fn sign(&self, bytes: &[u8], kind: StatementKind) -> Vec<u8> {
+        let statement = Statement::decode(bytes, kind.label()).expect("as it was fixed");
+        statement.sign(&IdentitySecretKey::from_bytes(&self.signing)).encode()
     }
 
     fn run(&self, replica: usize) {

@@ -92,7 +92,14 @@ impl Store for FaultyStore {
     }
 
     async fn open_round(&self, new: &NewRound) -> Result<Committed, StoreError> {
-        self.through("open_round", self.inner.open_round(new)).await
+        let open = async {
+            let done = self.inner.open_round(new).await;
+            if matches!(done, Ok(Committed::Yes)) {
+                super::watch::opened(&self.sim, new.round, PhaseKind::Advertising, new.opened);
+            }
+            done
+        };
+        self.through("open_round", open).await
     }
 
     async fn standing(&self) -> Result<Vec<Standing>, StoreError> {
@@ -140,6 +147,7 @@ impl Store for FaultyStore {
         let commit = async {
             let done = self.inner.commit(round, expected, phase, state, effects, now).await;
             if matches!(done, Ok(Committed::Yes)) {
+                super::watch::opened(&self.sim, round, phase, now);
                 let round = super::short_round(&round);
                 self.sim.note(format_args!("replica {} commits {phase:?} of round {round}", self.replica));
             }
