@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -49,6 +49,13 @@ async fn bounded_headers(request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
+/// Counts what went out, of everything below it.
+async fn counted<S: Store>(State(app): State<App<S>>, request: Request, next: Next) -> Response {
+    let answer = next.run(request).await;
+    app.rounds.metrics().answer(answer.status().as_u16());
+    answer
+}
+
 /// What handlers share.
 pub struct App<S> {
     /// The rounds.
@@ -87,5 +94,6 @@ pub fn router<S: Store>(rounds: Arc<Rounds<S>>) -> Router {
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_MAX))
         .layer(middleware::from_fn(bounded_headers))
         .layer(CatchPanicLayer::custom(problem::panicked))
+        .layer(middleware::from_fn_with_state(app.clone(), counted::<S>))
         .with_state(app)
 }

@@ -24,6 +24,7 @@ mod admission;
 mod export;
 pub mod learn;
 mod log_tree;
+pub mod metrics;
 pub mod overview;
 mod pulse;
 mod revocations;
@@ -142,6 +143,15 @@ impl std::fmt::Display for Gone {
     }
 }
 
+/// A message that was taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Taken {
+    /// Now.
+    Fresh,
+    /// It was there already, byte for byte.
+    Again,
+}
+
 /// A round as it stood at one commit.
 #[derive(Debug)]
 pub struct View {
@@ -189,6 +199,7 @@ pub struct Rounds<S> {
     /// Wakes long polls: something was committed.
     commits: Pulse,
     draining: signal::Sender<bool>,
+    metrics: metrics::Metrics,
 }
 
 /// A task's newest header, signed, as of one commit.
@@ -207,6 +218,7 @@ const CACHED_ROUNDS: usize = 64;
 impl<S: Store> Rounds<S> {
     /// Over a store that is ready.
     pub fn new(store: Arc<S>, keys: ServiceKeys, host: Host) -> Arc<Self> {
+        let started = host.clock.now();
         Arc::new(Self {
             store,
             keys,
@@ -222,6 +234,7 @@ impl<S: Store> Rounds<S> {
             nudge: Notify::new(),
             commits: Pulse::default(),
             draining: signal::Sender::new(false),
+            metrics: metrics::Metrics::new(started),
         })
     }
 
@@ -281,6 +294,18 @@ impl<S: Store> Rounds<S> {
         client: ClientId,
         body: Vec<u8>,
     ) -> Result<(), RoundError> {
+        let answered = self.take(round, addressed, client, body).await;
+        self.metrics.message(addressed, &answered);
+        answered.map(|_| ())
+    }
+
+    async fn take(
+        self: &Arc<Self>,
+        round: RoundId,
+        addressed: PhaseKind,
+        client: ClientId,
+        body: Vec<u8>,
+    ) -> Result<Taken, RoundError> {
         if self.is_draining() {
             return Err(RoundError::ShuttingDown);
         }
@@ -307,15 +332,15 @@ impl<S: Store> Rounds<S> {
         match admitted {
             Admitted::Fresh => {
                 self.nudge.notify_one();
-                Ok(())
+                Ok(Taken::Fresh)
             }
-            Admitted::Again => Ok(()),
+            Admitted::Again => Ok(Taken::Again),
             Admitted::OtherBytes => {
                 self.keep_evidence(&view, addressed, client, None, &body).await?;
                 Err(RoundError::OtherBytes { rule: other_bytes_rule(addressed) })
             }
             Admitted::KeyTaken => Err(RoundError::KeyTaken),
-            Admitted::Closed => self.after_closing(round, addressed, client, &body).await,
+            Admitted::Closed => self.after_closing(round, addressed, client, &body).await.map(|()| Taken::Again),
         }
     }
 
@@ -361,6 +386,7 @@ impl<S: Store> Rounds<S> {
         let fault = server::blame(phase, client, refused, leaf.as_deref(), admitted.as_deref(), message);
         if let Some(Effect::Fault { client, rule, evidence }) = fault {
             tracing::warn!(round = %view.round, %client, rule, "named by signed evidence");
+            self.metrics.named(rule);
             self.store.fault(view.round, phase, client, rule, &evidence).await?;
         }
         Ok(())

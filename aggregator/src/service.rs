@@ -194,7 +194,10 @@ async fn purge<S: Store>(rounds: Arc<Rounds<S>>, clock: Arc<dyn Clock>, days: Re
             Ok(Purged { rounds, exports }) => {
                 tracing::info!(rounds, exports, "what retention no longer covers is gone")
             }
-            Err(error) => tracing::error!(%error, "purging failed; it is tried again in an hour"),
+            Err(error) => {
+                tracing::error!(%error, "purging failed; it is tried again in an hour");
+                rounds.metrics().purge_failed();
+            }
         }
         tokio::select! {
             () = tokio::time::sleep(PURGE_EVERY) => {}

@@ -40,6 +40,16 @@ pub enum StoreError {
     /// It answers, and did not do what was asked: a full disk, a missing permission, a CHECK.
     #[error("the database refused a statement: {0}")]
     Refused(String),
+    /// It lets this role not in, or not to a table.
+    #[error(
+        "the database does not permit this: {0}; check its name, the role, the password (PGPASSFILE names a file that only its owner can read) and what the role was granted (aggregator/deploy/postgres)"
+    )]
+    Denied(String),
+    /// It takes no writes.
+    #[error(
+        "the database takes no writes: it is a standby, or was made read-only; give the address of the one that writes"
+    )]
+    ReadOnly,
     /// Sealed bytes do not open under the service key.
     #[error("a sealed row does not open: the service key is not the one that sealed it")]
     WrongKey,

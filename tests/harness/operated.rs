@@ -77,9 +77,14 @@ pub struct Replica {
 impl Replica {
     /// A command of the program, run where its configuration and passwords are.
     pub fn veilsum(&self, arguments: &[&str]) -> Said {
+        self.veilsum_with(&[], arguments)
+    }
+
+    /// The same, with more in its environment.
+    pub fn veilsum_with(&self, environment: &[(&str, &str)], arguments: &[&str]) -> Said {
         let mut command = Command::new(veilsum_program());
         command.args(arguments).current_dir(&self.folder).env("PGPASSFILE", &self.passwords);
-        command.output().expect("it was built").into()
+        command.envs(environment.iter().copied()).output().expect("it was built").into()
     }
 
     /// Starts it, with settings of the environment.
@@ -135,35 +140,18 @@ impl Operated {
         let secrets = secrets(folder.path());
         let password = std::fs::read_to_string(secrets.join("postgres.password")).expect("it was made");
         let cluster = Cluster::start(password.trim());
-        let psql = |role: &str, passwords: &str, database: &str, more: &[&str], file: &str| {
-            let file = manifests::folder().join("postgres").join(file);
-            let mut command = Command::new("psql");
-            command.args([
-                "--no-psqlrc",
-                "--quiet",
-                "-v",
-                "ON_ERROR_STOP=1",
-                "-h",
-                "127.0.0.1",
-                "-U",
-                role,
-                "-d",
-                database,
-            ]);
-            command.args(["-p", &cluster.port.to_string()]).args(more).arg("-f").arg(file);
-            let said: Said = command.env("PGPASSFILE", secrets.join(passwords)).output().expect("psql is there").into();
-            assert_eq!(said.code, 0, "{}", said.err);
-        };
+        let sql = |name: &str| manifests::folder().join("postgres").join(name).display().to_string();
+        let psql = |role: &str, database: &str, more: &[&str]| psql(folder.path(), &cluster, role, database, more);
         let from = format!("secrets={}", secrets.display());
         for _ in 0..2 {
-            psql("postgres", "postgres.pgpass", "postgres", &["-v", &from], "roles.sql"); // it may run again
+            psql("postgres", "postgres", &["-v", &from, "-f", &sql("roles.sql")]); // it may run again
         }
         let mut migrate = Command::new(veilsum_program());
         migrate.arg("migrate").env("DATABASE_URL", cluster.url("veilsum_owner"));
         let said: Said = migrate.env("PGPASSFILE", secrets.join("owner.pgpass")).output().expect("it was built").into();
         assert_eq!(said.code, 0, "{}", said.err);
         for _ in 0..2 {
-            psql("veilsum_owner", "owner.pgpass", "veilsum", &[], "grants.sql");
+            psql("veilsum_owner", "veilsum", &["-f", &sql("grants.sql")]);
         }
         let replicas = ["veilsum-1", "veilsum-2"].map(|name| {
             let mut replica = replica(name, folder.path(), authority_key, &cluster);
@@ -173,6 +161,25 @@ impl Operated {
         let proxy = proxy(&replicas);
         Self { replicas, proxy, cluster, folder }
     }
+
+    /// One statement on the database, as one of its roles.
+    pub fn psql(&self, role: &str, statement: &str) {
+        psql(self.folder.path(), &self.cluster, role, "veilsum", &["-c", statement]);
+    }
+}
+
+fn psql(folder: &Path, cluster: &Cluster, role: &str, database: &str, more: &[&str]) {
+    let passwords = match role {
+        "postgres" => "postgres.pgpass",
+        "veilsum_owner" => "owner.pgpass",
+        _ => "serve.pgpass",
+    };
+    let mut command = Command::new("psql");
+    command.args(["--no-psqlrc", "--quiet", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-U", role, "-d", database]);
+    command.args(["-p", &cluster.port.to_string()]).args(more);
+    command.env("PGPASSFILE", folder.join("secrets").join(passwords));
+    let said: Said = command.output().expect("psql is there").into();
+    assert_eq!(said.code, 0, "{}", said.err);
 }
 
 /// What compose/make-secrets makes, for this machine's address.

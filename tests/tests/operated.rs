@@ -7,7 +7,10 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use sqlx::{AnyConnection, AssertSqlSafe, Connection as _, Executor as _, Row as _};
+use veilsum_aggregator::store::sql::SCHEMA_VERSION;
 use veilsum_client::HttpTransport;
+use veilsum_crypto::primitives::signature::IdentitySecretKey;
+use veilsum_crypto::testing::os_rng;
 use verification::manifests;
 use verification::operated::Operated;
 use verification::programs::*;
@@ -224,6 +227,53 @@ async fn the_shipped_deployment_carries_rounds_under_the_rights_it_is_given() {
     for replica in &operated.replicas {
         assert_eq!(lines_at(&replica.log(), "ERROR", &[]), Vec::<String>::new());
     }
+}
+
+/// C-245: a database that lets nobody in, takes no writes, or has other tables, is refused at the start in words that say what
+/// to do; a running service says so at /readyz.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_not_as_it_must_be_is_refused_in_words() {
+    let key = hex::encode(IdentitySecretKey::generate(&mut os_rng()).public().as_bytes());
+    let mut operated = tokio::task::block_in_place(|| Operated::start(&key));
+    assert!(operated.replicas[0].stop());
+    let nothing = operated.folder.path().join("nothing").display().to_string();
+    let refused = |environment: &[(&str, &str)], words: &[&str]| {
+        let replica = &operated.replicas[0];
+        replica.veilsum_with(environment, &["serve"]).refused(1, words);
+        let said = replica.veilsum_with(environment, &["config", "check", "--json"]).json(3).to_string();
+        assert!(words.iter().all(|word| said.contains(word)), "{words:?}: {said}");
+    };
+    refused(&[("PGPASSFILE", &nothing), ("PGPASSWORD", "not it")], &["does not permit", "PGPASSFILE"]);
+    let elsewhere = operated.cluster.url("veilsum").replace("/veilsum", "/postgres");
+    refused(&[("VEILSUM_DATABASE", &elsewhere.replace("@", "_owner@"))], &["does not permit"]);
+
+    operated.psql("postgres", "ALTER ROLE veilsum SET default_transaction_read_only = on");
+    refused(&[], &["takes no writes", "standby"]);
+    operated.psql("postgres", "ALTER ROLE veilsum RESET default_transaction_read_only");
+
+    operated.psql("postgres", "REVOKE SELECT ON _sqlx_migrations FROM veilsum");
+    refused(&[], &["does not permit", "aggregator/deploy/postgres"]);
+    operated.psql("postgres", "GRANT SELECT ON _sqlx_migrations TO veilsum");
+
+    let newest = SCHEMA_VERSION;
+    for (change, back) in [
+        (
+            format!("UPDATE _sqlx_migrations SET success = false WHERE version = {newest}"),
+            format!("UPDATE _sqlx_migrations SET success = true WHERE version = {newest}"),
+        ),
+        (
+            format!("INSERT INTO _sqlx_migrations VALUES ({newest} + 1, 'newer', now(), true, '', 0)"),
+            format!("DELETE FROM _sqlx_migrations WHERE version = {newest} + 1"),
+        ),
+    ] {
+        operated.psql("veilsum_owner", &change);
+        refused(&[], &["schema version", "veilsum migrate"]);
+        let (code, words) = status(operated.replicas[1].operations, "/readyz").await;
+        assert!(code == 503 && words.contains("schema version"), "{code}: {words}");
+        operated.psql("veilsum_owner", &back);
+    }
+    assert_eq!(status(operated.replicas[1].operations, "/readyz").await.0, 200);
+    operated.replicas[0].start(&[]); // nothing was changed by all the trying
 }
 
 /// What the store's statements do to each table, and `FROM` and `JOIN` as reading.

@@ -1,15 +1,19 @@
 //! `/healthz`, `/readyz`, `/metrics`, on a port of their own.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderName, StatusCode};
 use axum::routing::get;
 
 use crate::round::Rounds;
 use crate::store::Store;
+
+/// The database is waited for so long: what asks here gives up after ten seconds, most of it.
+pub const STORE_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// What an operator's machinery asks.
 pub fn operations<S: Store>(rounds: Arc<Rounds<S>>) -> Router {
@@ -25,22 +29,17 @@ async fn ready<S: Store>(State(rounds): State<Arc<Rounds<S>>>) -> (StatusCode, S
     if rounds.is_draining() {
         return (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n".into());
     }
-    match rounds.store().ready().await {
-        Ok(()) => (StatusCode::OK, "ready\n".into()),
-        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
+    match tokio::time::timeout(STORE_TIME_MAX, rounds.store().ready()).await {
+        Ok(Ok(())) => (StatusCode::OK, "ready\n".into()),
+        Ok(Err(error)) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
+        Err(_) => {
+            let words = format!("the database gives no answer within {} s\n", STORE_TIME_MAX.as_secs());
+            (StatusCode::SERVICE_UNAVAILABLE, words)
+        }
     }
 }
 
-/// Open rounds, by phase, in the text format of Prometheus. Nothing about clients.
-async fn metrics<S: Store>(State(rounds): State<Arc<Rounds<S>>>) -> Result<String, StatusCode> {
-    let standing = rounds.store().standing().await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
-    let mut text = String::from(
-        "# HELP veilsum_rounds_open Rounds that are not over, by phase.\n# TYPE veilsum_rounds_open gauge\n",
-    );
-    for phase in veilsum_crypto::server::PhaseKind::ALL.into_iter().filter(|phase| !phase.is_over()) {
-        let count = standing.iter().filter(|stand| stand.phase == phase).count();
-        let name = format!("{phase:?}").to_lowercase();
-        writeln!(text, "veilsum_rounds_open{{phase=\"{name}\"}} {count}").expect("a string takes everything");
-    }
-    Ok(text)
+/// Counts, and what stands in the store, in the text format of Prometheus. Nothing about single clients.
+async fn metrics<S: Store>(State(rounds): State<Arc<Rounds<S>>>) -> ([(HeaderName, &'static str); 1], String) {
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], rounds.exposition(STORE_TIME_MAX).await)
 }

@@ -27,6 +27,7 @@ pub async fn run<S: Store>(rounds: Arc<Rounds<S>>) {
     while !rounds.is_draining() {
         if let Err(error) = rounds.tick(&mut known).await {
             tracing::error!(%error, "a tick failed; the next one tries again");
+            rounds.metrics.loop_failed("look");
             tokio::time::sleep(TICK * 10).await;
         }
         tokio::select! {
@@ -51,6 +52,7 @@ impl<S: Store> Rounds<S> {
             // One round that cannot be advanced must not hold up the others.
             if let Err(error) = self.look_at(stand).await {
                 tracing::error!(round = %stand.round, %error, "a round could not be advanced; the next tick tries again");
+                self.metrics.loop_failed("advance");
             }
         }
         let busy: BTreeSet<_> = standing.iter().map(|stand| stand.task).collect();
@@ -60,8 +62,10 @@ impl<S: Store> Rounds<S> {
             }
             if let Err(error) = self.open_next(&row).await {
                 tracing::error!(task = %row.task, %error, "no round could be opened; the next tick tries again");
+                self.metrics.loop_failed("open");
             }
         }
+        self.metrics.looked(self.host.clock.now());
         Ok(())
     }
 
@@ -137,6 +141,12 @@ impl<S: Store> Rounds<S> {
             self.store.commit(view.round, view.version, next.kind(), &state, &effects, self.host.clock.now()).await?;
         if committed == Committed::Yes {
             tracing::info!(round = %view.round, phase = ?kind, admitted = count, next = ?next.kind(), "phase closed");
+            self.metrics.closed(kind, &next);
+            for effect in &effects {
+                if let Effect::Fault { rule, .. } = effect {
+                    self.metrics.named(*rule);
+                }
+            }
         }
         self.raise_floor(view.round, Version(view.version.0 + 1)); // won or lost, somebody has committed
         self.commits.beat();

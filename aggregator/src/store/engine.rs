@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sqlx::any::AnyPoolOptions;
-use sqlx::{AnyConnection, AnyPool, Executor};
+use sqlx::{AnyConnection, AnyPool, Executor, Row};
 
 use super::StoreError;
 
@@ -69,6 +69,15 @@ impl Engine {
         }
     }
 
+    /// Whether transactions may write: not on a standby. SQLite says so when it is written to.
+    pub(super) async fn takes_writes(self, pool: &AnyPool) -> Result<bool, sqlx::Error> {
+        if self == Engine::Sqlite {
+            return Ok(true);
+        }
+        let row = sqlx::query("SHOW transaction_read_only").fetch_one(pool).await?;
+        Ok(row.try_get::<String, _>(0)? == "off")
+    }
+
     /// Writers at a time in this process. SQLite has one, and a line is better than polling its lock.
     pub(super) fn writers(self) -> usize {
         match self {
@@ -95,6 +104,8 @@ pub(super) enum Kind {
     Away,
     /// A table is missing.
     NoTable,
+    /// No such role, password, database, or right.
+    Denied,
     /// Anything else.
     Refused,
 }
@@ -109,6 +120,7 @@ pub(super) fn kind(error: &sqlx::Error) -> Kind {
             // shutting down, starting up, full, a standby; SQLITE_CANTOPEN
             Some("57P01" | "57P02" | "57P03" | "53300" | "25006" | "14") => Kind::Away,
             Some(code) if code.len() == 5 && code.starts_with("08") => Kind::Away,
+            Some("28P01" | "28000" | "3D000" | "42501") => Kind::Denied,
             Some("42P01") => Kind::NoTable,
             Some("1") if database.message().starts_with("no such table") => Kind::NoTable,
             _ => Kind::Refused,

@@ -52,12 +52,11 @@ impl SqlStore {
     /// Connects to `sqlite:path` or `postgres://..`; [`migrate`] has made the tables before.
     ///
     /// # Errors
-    /// [`StoreError::Schema`] if the tables are of another version, [`StoreError::WrongKey`] if an
-    /// open round is sealed under another service key.
+    /// [`StoreError::Schema`] if the tables are of another version, [`StoreError::ReadOnly`] if they cannot be written,
+    /// [`StoreError::WrongKey`] if an open round is sealed under another service key.
     pub async fn open(url: &str, key: ServiceKey) -> Result<Self, StoreError> {
         let engine = Engine::of(url)?;
         let pool = engine.connect(url).await.map_err(Failure::from)?;
-        schema::check(&pool).await?;
         let store = Self {
             pool,
             engine,
@@ -65,6 +64,7 @@ impl SqlStore {
             writers: Semaphore::new(engine.writers()),
             next_gate: AtomicU32::new(u32::from_le_bytes(random())), // replicas start apart
         };
+        store.ready().await?;
         store.check_key().await?;
         Ok(store)
     }
@@ -150,6 +150,7 @@ impl From<Failure> for StoreError {
             Failure::Sql(error) => match engine::kind(&error) {
                 Kind::Away | Kind::LostRace => StoreError::Away(error.to_string()),
                 Kind::NoTable => StoreError::Schema { found: 0, needed: SCHEMA_VERSION },
+                Kind::Denied => StoreError::Denied(error.to_string()),
                 Kind::Refused if error.as_database_error().is_none() => {
                     StoreError::Damaged(error.to_string()) // a column of another type, or missing
                 }
@@ -349,6 +350,10 @@ impl Store for SqlStore {
     }
 
     async fn ready(&self) -> Result<(), StoreError> {
-        schema::check(&self.pool).await
+        schema::check(&self.pool).await?;
+        match self.engine.takes_writes(&self.pool).await.map_err(Failure::from)? {
+            true => Ok(()),
+            false => Err(StoreError::ReadOnly),
+        }
     }
 }
