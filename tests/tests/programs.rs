@@ -582,3 +582,21 @@ async fn a_database_of_another_aggregator_and_a_part_of_the_keys_are_refused() {
     refused("sealing.key, aggregator.key only");
     assert!(!data.join("service/checkpoint.key").exists(), "no new one is made beside the old");
 }
+
+/// C-93: whoever reads a command's output may stop reading.
+#[test]
+fn a_reader_who_goes_away_is_no_fault() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let key = folder.path().join("admin.token");
+    let mut generate = Command::new(veilsum_program());
+    generate.args(["keys", "generate", "--out", text(&key)]);
+    let mut child = generate
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("it was built");
+    drop(child.stdout.take()); // it has hardly begun
+    let said: Said = child.wait_with_output().expect("it ends").into();
+    assert!(said.code == 0 && said.err.is_empty(), "{}: {}", said.code, said.err);
+    assert_eq!(mode(&key), 0o600, "what it was asked for is done");
+}

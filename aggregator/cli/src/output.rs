@@ -1,5 +1,7 @@
 //! What commands print: words for people, or with `--json` one object on stdout and nothing else.
 
+use std::io::{ErrorKind, Write as _};
+
 use anyhow::Result;
 use serde::Serialize;
 
@@ -20,17 +22,21 @@ impl Output {
 
     /// Prints the outcome of a command, once.
     pub fn give<T: Serialize>(self, outcome: &T, words: impl FnOnce(&T) -> String) -> Result<()> {
-        match self {
-            Self::Words => println!("{}", words(outcome)),
-            Self::Json => println!("{}", serde_json::to_string(outcome)?),
+        let text = match self {
+            Self::Words => words(outcome),
+            Self::Json => serde_json::to_string(outcome)?,
+        };
+        match writeln!(std::io::stdout().lock(), "{text}") {
+            // Who read has seen enough: `veilsum task list | head -3`.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+            written => Ok(written?),
         }
-        Ok(())
     }
 
     /// Tells people what goes on; programs are told the outcome only.
     pub fn say(self, words: &str) {
         if self == Self::Words {
-            println!("{words}");
+            let _ = writeln!(std::io::stdout().lock(), "{words}"); // nobody may be there any more
         }
     }
 }
