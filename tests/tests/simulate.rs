@@ -21,7 +21,9 @@ fn whatever_is_lost_late_repeated_or_crashes_sums_are_exact_and_nobody_honest_is
     }
     println!("{released} released, {abandoned} abandoned, {faults:?}");
     assert!(released >= 50 && abandoned >= 10, "both ends of a round were seen: {released}, {abandoned}");
-    for kind in ["client crash", "replica crash", "lost", "partition", "duplicate", "store away", "store ambiguous"] {
+    for kind in
+        ["client crash", "replica crash", "lost", "partition", "duplicate", "store away", "store ambiguous", "failover"]
+    {
         assert!(faults.contains_key(kind), "{kind} was injected");
     }
 }

@@ -50,6 +50,9 @@ const LIES: [Lie; 12] = [
     Lie::SilentAfterOpening,
 ];
 
+/// The first of them only say nothing.
+const SILENCES: usize = 5;
+
 /// A stretch of virtual time.
 #[derive(Clone, Copy, Debug)]
 pub struct Stretch {
@@ -89,8 +92,8 @@ pub struct Plan {
     pub client_crashes: Vec<(usize, Stretch)>,
     /// Replica that is gone for a while.
     pub replica_crashes: Vec<(usize, Stretch)>,
-    /// From when on a replica's clock is so far ahead.
-    pub replica_clocks: Vec<(usize, u64, u64)>,
+    /// From when on a replica's clock is so far ahead (or behind).
+    pub replica_clocks: Vec<(usize, u64, i64)>,
     /// From when on a client's wall clock is so far ahead (or behind).
     pub client_clocks: Vec<(usize, u64, i64)>,
     /// Verbs of the store that take long, out of 1,000, and how long at most.
@@ -99,6 +102,9 @@ pub struct Plan {
     pub ambiguous: u64,
     /// Verbs of the store that fail before they are done, out of 1,000.
     pub away: u64,
+    /// While one database takes over from another: nothing is done for any replica, and what was under way when it began is
+    /// ambiguous.
+    pub failovers: Vec<Stretch>,
     /// Who lies, and how.
     pub liars: Vec<(usize, Lie)>,
     /// What a window has, milliseconds.
@@ -166,15 +172,27 @@ impl Plan {
         let mut replica_clocks = Vec::new();
         if rough && dice.permille(200) {
             let replica = dice.below(replicas as u64) as usize;
-            replica_clocks.push((replica, dice.below(length_ms), dice.below(3_000)));
+            replica_clocks.push((replica, dice.below(length_ms), dice.below(4_000) as i64 - 1_000));
         }
         let mut client_clocks = Vec::new();
         if rough && dice.permille(200) {
             let ahead_ms = dice.below(400_000) as i64 - 200_000;
             client_clocks.push((dice.below(n.into()) as usize, dice.below(length_ms), ahead_ms));
         }
-        let liars =
-            if dice.permille(400) { vec![(dice.below(n.into()) as usize, *dice.pick(&LIES))] } else { Vec::new() };
+        let failovers = if rough && dice.permille(200) {
+            stretches(&mut dice, 2, 1, 1_500).into_iter().map(|(_, stretch)| stretch).collect()
+        } else {
+            Vec::new()
+        };
+        let mut liars = Vec::new();
+        if dice.permille(400) {
+            liars.push((dice.below(n.into()) as usize, *dice.pick(&LIES)));
+            let second = dice.below(n.into()) as usize;
+            // Beyond the assumed number of corrupt clients nobody may be named; whoever only falls silent is one more lost.
+            if dice.permille(300) && second != liars[0].0 {
+                liars.push((second, *dice.pick(&LIES[..SILENCES])));
+            }
+        }
         Self {
             n,
             replicas,
@@ -191,6 +209,7 @@ impl Plan {
             slow_store: (scale(&mut dice, 100), 400),
             ambiguous: scale(&mut dice, 20),
             away: scale(&mut dice, 20),
+            failovers,
             liars,
             window_ms,
         }
@@ -215,7 +234,7 @@ impl fmt::Display for Plan {
         write!(
             f,
             "n {} (roster {}..{}, delta {:.3}), {} rounds, {} values{}, {} replicas, latency {:?} ms, loss {}, duplicates {}, \
-             stragglers {}, slow store {:?}, ambiguous {}, away {} of 1,000, partitions {:?}, client crashes {:?}, replica \
+             stragglers {}, slow store {:?}, ambiguous {}, away {} of 1,000, failovers {:?}, partitions {:?}, client crashes {:?}, replica \
              crashes {:?}, replica clocks {:?}, client clocks {:?}, liars {:?}",
             self.n,
             task.roster_min,
@@ -232,6 +251,7 @@ impl fmt::Display for Plan {
             self.slow_store,
             self.ambiguous,
             self.away,
+            self.failovers,
             self.partitions,
             self.client_crashes,
             self.replica_crashes,

@@ -67,7 +67,7 @@ impl Chance for ReplicaChance {
     }
 }
 
-/// A replica's wall clock, which may jump ahead.
+/// A replica's wall clock, which may jump.
 struct ReplicaClock {
     sim: Arc<Sim>,
     replica: usize,
@@ -82,7 +82,8 @@ impl Clock for ReplicaClock {
             .replica_clocks
             .iter()
             .filter(|(replica, at_ms, _)| *replica == self.replica && *at_ms <= now_ms);
-        NOON.plus_ms(now_ms + jumps.map(|(_, _, ahead_ms)| ahead_ms).sum::<u64>())
+        let ahead_ms: i64 = jumps.map(|(_, _, ahead_ms)| ahead_ms).sum();
+        Timestamp(NOON.plus_ms(now_ms).0.saturating_add_signed(ahead_ms * 1_000))
     }
 }
 

@@ -58,6 +58,14 @@ impl FaultyStore {
         act: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         self.pause().await;
+        let fails_over = || {
+            let now_ms = self.sim.now_ms();
+            self.sim.plan.failovers.iter().any(|stretch| stretch.holds(now_ms))
+        };
+        if fails_over() {
+            self.sim.fault("failover", format_args!("replica {}, {verb}", self.replica));
+            return Err(StoreError::Away("the database is being taken over by another".to_string()));
+        }
         let (is_away, is_ambiguous) = {
             let mut dice = self.dice.lock().expect("one thread");
             (dice.permille(self.sim.plan.away), dice.permille(self.sim.plan.ambiguous))
@@ -68,7 +76,7 @@ impl FaultyStore {
         }
         let done = act.await;
         self.pause().await;
-        if is_ambiguous {
+        if is_ambiguous || fails_over() {
             self.sim.fault("store ambiguous", format_args!("replica {}, {verb}", self.replica));
             return Err(StoreError::Away("the line broke, and nobody knows what was done".to_string()));
         }
