@@ -186,7 +186,8 @@ impl Drop for Stepping {
     }
 }
 
-fn enrol(authority: &IdentitySecretKey, number: u32, group_size: u32, folder: &Path) -> Owner {
+/// Writes an identity file for the client with this number.
+pub fn enrol(authority: &IdentitySecretKey, number: u32, group_size: u32, folder: &Path) -> Owner {
     let (seed, saving_key, client) = (random(), random(), client_id(number));
     let now = SystemClock.now();
     let secret = IdentitySecretKey::from_bytes(&seed);
@@ -205,7 +206,7 @@ fn enrol(authority: &IdentitySecretKey, number: u32, group_size: u32, folder: &P
 }
 
 /// A port that nobody has at this moment.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("it is bound").port()
 }

@@ -9,6 +9,7 @@ pub mod dice;
 pub mod encoding;
 pub mod fuzz;
 pub mod hostile;
+pub mod kill;
 pub mod manifests;
 pub mod memory;
 pub mod memory_store;

@@ -2,64 +2,34 @@
 //! shipped SQL, two replicas with the shipped configuration, the shipped nginx before them. Names and ports are replaced, nothing
 //! else. For tests; wants PostgreSQL's programs (`scripts/postgres`), nginx and openssl (`scripts/nginx`).
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
+use crate::deployment::free_port;
 use crate::manifests;
 use crate::postgres;
 use crate::programs::{Said, veilsum_program};
 use crate::proxy::{Proxy, self_signed};
 
-/// The shell's standard input is this process's: it ends when we do. Its first line is the superuser's password.
-const KEEPER: &str = r#"
-set -eu
-trap '' INT TERM HUP
-port=$1
-dir=$(mktemp -d /tmp/veilsum-operated.XXXXXX)
-trap 'pg_ctl -D "$dir/data" -m immediate -w stop >/dev/null 2>&1 || true; rm -rf "$dir"' EXIT
-IFS= read -r password
-printf '%s\n' "$password" >"$dir/password"
-initdb -D "$dir/data" -U postgres --auth=scram-sha-256 --pwfile="$dir/password" --encoding=UTF8 --locale=C --no-sync \
-    >"$dir/log" 2>&1 || { cat "$dir/log" >&2; exit 1; }
-pg_ctl -D "$dir/data" -w -l "$dir/log" start >/dev/null \
-    -o "-c listen_addresses=127.0.0.1 -c port=$port -c unix_socket_directories='$dir' -c fsync=off" ||
-    { cat "$dir/log" >&2; exit 1; }
-echo "$dir"
-cat >/dev/null
-"#;
-
 /// The cluster; it ends with this.
 pub struct Cluster {
     /// On 127.0.0.1.
     pub port: u16,
-    keeper: Child,
+    _keeper: postgres::Cluster,
 }
 
 impl Cluster {
     fn start(password: &str) -> Self {
         let port = free_port();
-        let mut keeper = postgres::shell(KEEPER, &port.to_string()).spawn().expect("a shell");
-        writeln!(keeper.stdin.as_mut().expect("it is piped"), "{password}").expect("it reads");
-        let mut dir = String::new();
-        BufReader::new(keeper.stdout.take().expect("it is piped")).read_line(&mut dir).expect("it says where it is");
-        assert!(!dir.is_empty(), "PostgreSQL did not start; see above");
-        Self { port, keeper }
+        let address = format!("-c listen_addresses=127.0.0.1 -c port={port} -c fsync=off");
+        Self { port, _keeper: postgres::Cluster::with_password(&[&address], password) }
     }
 
     /// An address for a role; the password is in a file.
     pub fn url(&self, role: &str) -> String {
         format!("postgres://{role}@127.0.0.1:{}/veilsum", self.port)
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        drop(self.keeper.stdin.take()); // the shell stops the cluster
-        let _ = self.keeper.wait();
     }
 }
 
@@ -243,9 +213,4 @@ fn proxy(replicas: &[Replica; 2]) -> Proxy {
         text = text.replace(shipped, &here);
     }
     Proxy::of(folder, port, &text)
-}
-
-/// A port that nobody has at this moment.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port()
 }

@@ -4,27 +4,14 @@
 //! belongs to a shell that stops and deletes it when this process ends, however it ends. Every test
 //! gets a schema of its own.
 
-use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
 
 use sqlx::{AssertSqlSafe, Connection, Executor};
 
-/// The shell's standard input is this process's: it ends when we do.
-const KEEPER: &str = r#"
-set -eu
-trap '' INT TERM HUP
-dir=$(mktemp -d /tmp/veilsum-postgres.XXXXXX)
-trap 'pg_ctl -D "$dir/data" -m immediate -w stop >/dev/null 2>&1 || true; rm -rf "$dir"' EXIT
-initdb -D "$dir/data" -U postgres --auth=trust --encoding=UTF8 --locale=C --no-sync >"$dir/log" 2>&1 ||
-    { cat "$dir/log" >&2; exit 1; }
-pg_ctl -D "$dir/data" -w -l "$dir/log" start >/dev/null \
-    -o "-c listen_addresses='' -c unix_socket_directories='$dir' -c fsync=off -c max_connections=200" ||
-    { cat "$dir/log" >&2; exit 1; }
-echo "$dir"
-cat >/dev/null
-"#;
+/// The cluster's keeper. Its standard input is this process's: it ends when we do.
+const KEEPER: &str = include_str!("../../scripts/cluster");
 
 /// An empty schema, dropped at the end of the test.
 pub struct Schema {
@@ -86,49 +73,70 @@ async fn run(server: &str, statement: String) {
 }
 
 fn server() -> &'static str {
-    static SERVER: OnceLock<(String, Option<Child>)> = OnceLock::new();
+    static SERVER: OnceLock<(String, Option<Cluster>)> = OnceLock::new();
     &SERVER
         .get_or_init(|| match std::env::var("DATABASE_URL") {
             Ok(url) => (url, None),
             Err(_) => {
-                let (url, keeper) = start();
-                (url, Some(keeper))
+                let cluster = Cluster::start(&["-c", "fsync=off"]);
+                (cluster.url.clone(), Some(cluster))
             }
         })
         .0
 }
 
-fn start() -> (String, Child) {
-    let mut keeper = shell(KEEPER, "").spawn().expect("a shell");
-    let mut dir = String::new();
-    let output = keeper.stdout.take().expect("it is piped");
-    BufReader::new(output).read_line(&mut dir).expect("the shell says where the cluster is");
-    assert!(!dir.is_empty(), "PostgreSQL in {} did not start; see above", binaries().display());
-    (format!("postgres://postgres@localhost/postgres?host={}", dir.trim_end()), keeper)
+/// A server of its own, which can be taken away as by a power cut.
+pub struct Cluster {
+    /// `postgres://…`
+    pub url: String,
+    keeper: Child,
+    said: BufReader<ChildStdout>,
 }
 
-/// A shell that runs `script` with an argument and finds PostgreSQL's programs, its input and output piped. Never as root:
-/// PostgreSQL refuses that.
-pub(crate) fn shell(script: &str, argument: &str) -> Command {
-    let root = std::fs::metadata("/proc/self").is_ok_and(|it| std::os::unix::fs::MetadataExt::uid(&it) == 0);
-    let mut command = Command::new(if root { "runuser" } else { "sh" });
-    if root {
-        command.args(["-u", "postgres", "--", "sh"]);
+impl Cluster {
+    /// Makes one, with these options for the server.
+    pub fn start(options: &[&str]) -> Self {
+        Self::keep(Command::new("sh").args(["-c", KEEPER, KEEPER]).args(options))
     }
-    let path = std::env::var("PATH").unwrap_or_default();
-    command.args(["-c", script, "keeper", argument]).env("PATH", format!("{}:{path}", binaries().display()));
-    command.current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped());
-    command
+
+    /// The same, for the superuser `postgres` with this password and for no one without one.
+    pub fn with_password(options: &[&str], password: &str) -> Self {
+        Self::keep(Command::new("sh").args(["-c", KEEPER, KEEPER]).args(options).env("CLUSTER_PASSWORD", password))
+    }
+
+    fn keep(command: &mut Command) -> Self {
+        let mut keeper = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a shell");
+        let mut said = BufReader::new(keeper.stdout.take().expect("it is piped"));
+        let mut folder = String::new();
+        said.read_line(&mut folder).expect("the shell says where the cluster is");
+        assert!(
+            !folder.is_empty(),
+            "no cluster; scripts/test installs PostgreSQL (scripts/postgres), or set DATABASE_URL; see above"
+        );
+        Self { url: format!("postgres://postgres@localhost/postgres?host={}", folder.trim_end()), keeper, said }
+    }
+
+    /// SIGKILL: nothing is flushed, nothing is said.
+    pub fn kill(&mut self) {
+        self.say("kill");
+    }
+
+    /// Back again, once it has recovered.
+    pub fn restart(&mut self) {
+        self.say("start");
+    }
+
+    fn say(&mut self, word: &str) {
+        writeln!(self.keeper.stdin.as_ref().expect("it is piped"), "{word}").expect("the keeper lives");
+        let mut answer = String::new();
+        self.said.read_line(&mut answer).expect("the keeper answers");
+        assert_eq!(answer.trim_end(), word, "the cluster did not do it; see above");
+    }
 }
 
-/// The newest installed version.
-fn binaries() -> PathBuf {
-    let installed = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let version = |path: &PathBuf| path.file_name()?.to_str()?.parse::<u32>().ok();
-    installed
-        .map(|entry| entry.path())
-        .filter(|path| path.join("bin/initdb").exists())
-        .max_by_key(version)
-        .map(|path| path.join("bin"))
-        .expect("PostgreSQL is not installed; scripts/test installs it (scripts/postgres), or set DATABASE_URL")
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        drop(self.keeper.stdin.take());
+        let _ = self.keeper.wait();
+    }
 }

@@ -22,6 +22,12 @@ pub fn stepping_client() -> &'static Path {
     BUILT.get_or_init(|| build(&["-p", "verification", "--bin", "stepping-client"], "stepping-client"))
 }
 
+/// The client that goes on for ever (`bin/lasting_client.rs`), built once.
+pub fn lasting_client() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| build(&["-p", "verification", "--bin", "lasting-client"], "lasting-client"))
+}
+
 fn build(arguments: &[&str], name: &str) -> PathBuf {
     let mut cargo = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()));
     cargo.args(["build", "--message-format=json"]).args(arguments).current_dir(root());

@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use veilsum_client::config::{Identity, Join};
+use verification::postgres::Schema;
 use verification::programs::*;
 
 /// Longer than the demo needs to begin its first round, also on a machine that is busy.
@@ -56,6 +57,31 @@ fn a_demo_in_processes_gives_the_same_object_with_exact_sums() {
             assert!(client.join(file).exists(), "{file} of client {number}");
         }
     }
+}
+
+/// Two replicas on PostgreSQL: one dies in the middle of every round, and every round is released with the exact sum. Without
+/// `DATABASE_URL` the demo has a cluster of its own, which is gone with it.
+#[test]
+fn a_demo_of_which_a_replica_dies_in_every_round_releases_every_round() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data_dir = folder.path().join("data");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let schema = std::env::var_os("DATABASE_URL").map(|_| runtime.block_on(Schema::create()));
+    let url = schema.as_ref().map(Schema::url);
+    let mut options = vec!["--replicas", "2", "--clients", "6", "--rounds", "3", "--dropout", "0"];
+    options.extend(url.iter().flat_map(|url| ["--database", url]));
+    println!("seed 7");
+    let said: Said = demo(&data_dir, &options).wait_with_output().expect("it ends").into();
+    let mut json = said.json(0);
+    let mut killed = Vec::new();
+    for round in json["rounds"].as_array_mut().expect("rounds") {
+        let kill = round.as_object_mut().expect("an object").remove("replica_killed").expect("one a round");
+        assert!(kill["phase"].is_string(), "{kill}");
+        killed.push(kill["replica"].as_u64().expect("a number"));
+    }
+    assert_demo_object(&json, 6, 3); // else as ever, every round released and exact
+    assert_eq!(killed, [2, 1, 2], "by turns");
+    assert!(processes_in(&data_dir).is_empty(), "everybody is gone");
 }
 
 /// C-105: a demo that is killed leaves no process behind.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! setup    folders, authority, aggregator, task, identities
-//! stage    where it plays: in this process (fleet), or in a process each (processes, client)
+//! stage    where it plays: in this process (fleet), or in a process each (processes, client; replicas, front, cluster)
 //! fleet    one round: the cohort takes part, some are lost on purpose (lossy)
 //! twin     the same training without masks and noise
 //! report   what came of it, for people
@@ -17,12 +17,15 @@ use veilsum_client::training::language::{self, LanguageModel};
 use veilsum_client::training::sgd::{DemoSettings, SplitMix64, Stream};
 
 pub mod client;
+mod cluster;
 mod data;
 mod display;
 mod fleet;
+mod front;
 mod lossy;
 mod outcome;
 mod processes;
+mod replicas;
 mod report;
 mod setup;
 mod stage;
@@ -76,6 +79,10 @@ pub struct Options {
     /// Run authority, aggregator and every client as a process of its own; they share nothing but HTTP and files.
     #[arg(long)]
     pub processes: bool,
+    /// So many aggregator processes on one database, each of which is killed in turn in the middle of a round and started
+    /// again; more than 1 means --processes, and without --database a PostgreSQL cluster of the demo's own.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=8))]
+    pub replicas: u32,
 }
 
 const EXAMPLES: &str = "\
@@ -83,9 +90,15 @@ Examples:
   veilsum demo                                     64 clients, 12 rounds, a tenth of them lost in each
   veilsum demo --clients 12 --rounds 3 --json      small, for machines
   veilsum demo --processes --clients 12            every client, the authority and the aggregator a process each
+  veilsum demo --replicas 2 --clients 12           two aggregators on PostgreSQL, one of them killed in every round
   veilsum demo --data texts --noise-multiplier 0   other text, and no noise, which it says";
 
 impl Options {
+    /// Whether everybody is a process.
+    pub fn in_processes(&self) -> bool {
+        self.processes || self.replicas > 1
+    }
+
     /// What clap cannot see.
     fn check(&self, cohort: u32) -> Result<()> {
         let clients = self.clients;
@@ -148,6 +161,7 @@ pub async fn run(options: Options, output: Output) -> Result<()> {
             bytes_up_per_client: round.bytes_up / u64::from(cohort),
             bytes_down_per_client: round.bytes_down / u64::from(cohort),
             wall_s: started.elapsed().as_secs_f64(),
+            replica_killed: round.replica_killed,
         };
         let details = RoundDetails {
             phases_ms: round.phases_ms,

@@ -29,7 +29,7 @@ use veilsum_crypto::server::{Phase, PhaseKind, StatementKind};
 use super::data::Corpus;
 use super::display::Progress;
 use super::lossy::{Loss, Lossy};
-use super::outcome::{ByPhase, RoundNoise};
+use super::outcome::{ByPhase, ReplicaKilled, RoundNoise};
 use super::setup::World;
 
 /// How long a round may take in all before the demo says that something hangs.
@@ -74,6 +74,8 @@ pub struct Played {
     pub abandoned_because: Option<String>,
     /// How the roster divided the noise.
     pub noise: Option<RoundNoise>,
+    /// Which replica of the aggregator was killed, where there are several.
+    pub replica_killed: Option<ReplicaKilled>,
 }
 
 impl Fleet {
@@ -150,6 +152,7 @@ impl Fleet {
             bytes_down: traffic(Traffic::down_bytes),
             phases_ms,
             abandoned_because,
+            replica_killed: None,
             noise: assembly.filter(|_| world.plan.task.charge.is_some()).map(|assembly| RoundNoise {
                 honest_shares: assembly.params().honest,
                 share_variance: assembly.params().share_variance as f64,

@@ -64,6 +64,18 @@ pub struct RoundOutcome {
     pub bytes_down_per_client: u64,
     /// From opening to the end of the round.
     pub wall_s: f64,
+    /// Only where there are several: the replica of the aggregator that was killed in the middle of the round.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replica_killed: Option<ReplicaKilled>,
+}
+
+/// Which replica was killed, and when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ReplicaKilled {
+    /// From 1.
+    pub replica: usize,
+    /// The phase in which the round stood.
+    pub phase: String,
 }
 
 /// How a round ended.

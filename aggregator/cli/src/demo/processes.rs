@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! veilsum authority init, enrol        once, and once for each client: writes identity files
-//! veilsum serve                        one, for the whole demo; asked by its admin API
+//! veilsum serve                        one, or --replicas on one database; asked by their admin APIs
 //! veilsum demo-client ORDER            one for each invited client and round
 //! ```
 //! They share nothing but HTTP and files. Each ends with its standard input, which this process holds: whatever becomes of
@@ -15,7 +15,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use veilsum_aggregator::round::learn;
 use veilsum_client::config::Join;
@@ -25,21 +24,21 @@ use veilsum_crypto::math::ring::RingVector;
 use veilsum_crypto::primitives::signature::IdentityPublicKey;
 
 use super::client::{Account, Order, OrderedFate};
+use super::cluster::Cluster;
 use super::data::Corpus;
 use super::display::Progress;
 use super::fleet::{Played, ROUND_MAX, count, is_plain_sum};
 use super::lossy::Loss;
-use super::outcome::{ByPhase, RoundNoise};
+use super::outcome::{ByPhase, ReplicaKilled, RoundNoise};
+use super::replicas::Replicas;
 use super::setup::Plan;
-use crate::admin::Admin;
-use crate::serve::authority_key;
 
 /// How often the admin API is asked how a round stands.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How long a client may take to say how it went once its round is over.
 const ACCOUNT_MAX: Duration = Duration::from_secs(60);
-/// How long the aggregator may take to start, and to stop.
-const SERVE_MAX: Duration = Duration::from_secs(60);
+/// In which phase a replica is killed, by turns.
+const KILLED_IN: [&str; 5] = ["share", "acknowledge", "mask", "confirm", "unmask"];
 
 /// A demo in processes.
 pub struct Processes {
@@ -48,15 +47,24 @@ pub struct Processes {
     /// How clients reach the aggregator, and what they insist on.
     pub join: Join,
     clients: Vec<ClientId>,
-    serve: Child,
-    admin: Admin,
+    replicas: Replicas,
+    count: usize,
+    /// Where the demo has one of its own.
+    cluster: Option<Cluster>,
     cohort: u32,
     seed: u64,
 }
 
 impl Processes {
     /// Makes an authority, enrols everybody, and starts the aggregator, which opens the first round.
-    pub async fn start(plan: Plan, options: &super::Options, corpus: &Corpus, model: &[f32]) -> Result<Self> {
+    pub async fn start(mut plan: Plan, options: &super::Options, corpus: &Corpus, model: &[f32]) -> Result<Self> {
+        let count = options.replicas as usize;
+        let mut cluster = None;
+        if count > 1 && options.database.is_none() {
+            let started = Cluster::start().await?;
+            plan.database.clone_from(&started.url);
+            cluster = Some(started);
+        }
         let authority = authority(&plan.folder).await?;
         let mut clients = Vec::with_capacity(plan.clients as usize);
         for (number, text) in (0..plan.clients).zip(&corpus.clients) {
@@ -72,29 +80,18 @@ impl Processes {
         let model_file = plan.folder.join("model.safetensors");
         std::fs::write(&model_file, learn::to_bytes(model))?;
         let any = ([127, 0, 0, 1], 0).into();
-        let more =
-            format!("operations = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\ndatabase = \"{}\"\n", plan.database);
-        let config = plan.write_config(any, &authority, &more)?;
+        let database = format!("database = \"{}\"\n", plan.database);
+        let config = plan.write_config(any, &authority, &database)?;
         let text = std::fs::read_to_string(&config)?;
         std::fs::write(&config, format!("{text}model = \"{}\"\n", model_file.display()))?;
-        let mut serve = program()
-            .args(["serve", "--json", "--until-stdin-ends", "--migrate", "--config"])
-            .arg(&config)
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("the aggregator does not start")?;
-        let said = tokio::time::timeout(SERVE_MAX, first_line(&mut serve)).await;
-        let said = said.map_err(|_| anyhow!("the aggregator did not say that it listens"))??;
-        let server = format!("http://{}", text_of(&said["listen"]));
-        let aggregator = authority_key(text_of(&said["aggregator_key"]))?;
-        let join = plan.join(&server, aggregator, authority);
+        let replicas = Replicas::start(&config, &plan.database, count).await?;
+        let join = plan.join(&format!("http://{}", replicas.address), replicas.aggregator, authority);
         join.write(&plan.folder.join("join.toml"))?;
         join.write(&spare.join("join.toml"))?;
-        let token_file = PathBuf::from(text_of(&said["admin"]["token_file"]));
-        let admin = Admin::at(&format!("http://{}", text_of(&said["admin"]["listen"])), &token_file)?;
-        plan.write_config(text_of(&said["listen"]).parse()?, &authority, "")?;
+        // Who serves it again later needs no model: the task is in the database.
+        plan.write_config(replicas.address, &authority, if options.database.is_some() { &database } else { "" })?;
         let cohort = options.cohort.unwrap_or(options.clients);
-        Ok(Self { plan, join, clients, serve, admin, cohort, seed: options.seed })
+        Ok(Self { plan, join, clients, replicas, count, cluster, cohort, seed: options.seed })
     }
 
     /// Plays one round to its end.
@@ -106,8 +103,8 @@ impl Processes {
         for loss in losses {
             running.push((loss, self.send(loss, &round, &noised)?));
         }
-        let followed = tokio::time::timeout(ROUND_MAX, self.follow(&round, progress)).await;
-        let (seen, phases_ms) =
+        let followed = tokio::time::timeout(ROUND_MAX, self.follow(&round, counter, progress)).await;
+        let (seen, phases_ms, replica_killed) =
             followed.map_err(|_| anyhow!("round {counter} did not end within {} s", ROUND_MAX.as_secs()))??;
 
         let mut played = Played {
@@ -121,6 +118,7 @@ impl Processes {
             phases_ms,
             abandoned_because: seen["abandoned"]["detail"].as_str().map(str::to_string),
             noise: self.noise_of(&seen),
+            replica_killed,
         };
         let mut verified = None;
         for (loss, mut client) in running {
@@ -160,7 +158,7 @@ impl Processes {
 
     /// The model that the next round trains from: its hash from the admin API, its bytes as every client gets them.
     pub async fn model(&self) -> Result<Vec<f32>> {
-        let task = self.admin.get(&format!("/admin/v1/tasks/{}", self.plan.task.id)).await?;
+        let task = self.replicas.get(&format!("/admin/v1/tasks/{}", self.plan.task.id)).await?;
         let path = format!("/v1/models/{}", text_of(&task["model"]));
         let limit = learn::file_bytes(self.plan.task.file.model_len) as usize;
         let reply = HttpTransport::of(&self.join)?.get(&path, None, Duration::ZERO, limit).await?;
@@ -170,17 +168,17 @@ impl Processes {
 
     /// What the task has spent so far; none without noise.
     pub async fn epsilon_spent(&self) -> Result<Option<f64>> {
-        let task = self.admin.get(&format!("/admin/v1/tasks/{}", self.plan.task.id)).await?;
+        let task = self.replicas.get(&format!("/admin/v1/tasks/{}", self.plan.task.id)).await?;
         Ok(task["privacy"]["epsilon_spent"].as_f64())
     }
 
-    /// Ends the aggregator: its standard input ends, it drains, and it is gone.
-    pub async fn stop(mut self) -> Result<()> {
-        drop(self.serve.stdin.take());
-        let ended = tokio::time::timeout(SERVE_MAX, self.serve.wait()).await;
-        let status = ended.map_err(|_| anyhow!("the aggregator did not stop"))??;
-        ensure!(status.success(), "the aggregator ended with {status}");
-        Ok(())
+    /// Ends the aggregator, and the cluster if it was the demo's.
+    pub async fn stop(self) -> Result<()> {
+        self.replicas.stop().await?;
+        match self.cluster {
+            Some(cluster) => cluster.stop().await,
+            None => Ok(()),
+        }
     }
 
     /// Waits until the round with this counter is open.
@@ -188,7 +186,7 @@ impl Processes {
         let path = format!("/admin/v1/rounds?limit=1&task={}", self.plan.task.id);
         let looking = async {
             loop {
-                let newest = self.admin.get(&path).await?["rounds"][0].clone();
+                let newest = self.replicas.get(&path).await?["rounds"][0].clone();
                 if newest["counter"] == counter {
                     return Ok::<_, anyhow::Error>(text_of(&newest["round"]).to_string());
                 }
@@ -228,21 +226,36 @@ impl Processes {
             .with_context(|| format!("client {} does not start", loss.client))
     }
 
-    /// Follows a round to its end over the admin API; how it ended, and how long each phase took.
-    async fn follow(&self, round: &str, progress: &Progress) -> Result<(Value, ByPhase<f64>)> {
+    /// Follows a round to its end over the admin API: how it ended, how long each phase took, and which replica was killed in
+    /// which phase. It is back when the round is over.
+    async fn follow(
+        &self,
+        round: &str,
+        counter: u64,
+        progress: &Progress,
+    ) -> Result<(Value, ByPhase<f64>, Option<ReplicaKilled>)> {
         let path = format!("/admin/v1/rounds/{round}");
+        let victim = counter as usize % self.count;
+        let at = KILLED_IN[counter as usize % KILLED_IN.len()];
+        let mut killed: Option<ReplicaKilled> = None;
         let mut opened: BTreeMap<u64, String> = BTreeMap::new();
         loop {
-            let seen = self.admin.get(&path).await?;
+            let seen = self.replicas.get(&path).await?;
             let phase = text_of(&seen["phase"]).to_string();
             let since = seen["phase_opened_us"].as_u64().unwrap_or(0);
             if opened.insert(since, phase.clone()).is_none() {
                 progress.phase(&phase, seen["enough"].as_u64().unwrap_or(0) as u32);
             }
             if matches!(phase.as_str(), "published" | "abandoned") {
-                return Ok((seen, phases_ms(&opened)));
+                self.replicas.bring(victim).await?;
+                return Ok((seen, phases_ms(&opened), killed));
             }
-            progress.arrived(seen["admitted"][&phase].as_u64().unwrap_or(0) as u32);
+            // A phase may be too short to be seen: it is killed in the first that is not before the chosen one.
+            if killed.is_none() && place(&phase) >= place(at) && self.replicas.kill(victim).await? {
+                progress.say(&format!("replica {} of {} is killed in phase {phase}", victim + 1, self.count));
+                killed = Some(ReplicaKilled { replica: victim + 1, phase });
+            }
+            progress.arrived(seen["admitted"][text_of(&seen["phase"])].as_u64().unwrap_or(0) as u32);
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
@@ -253,6 +266,14 @@ impl Processes {
         let honest_shares = roster["h"].as_u64()? as u32;
         Some(RoundNoise { honest_shares, share_variance: roster["share_variance"].as_f64()? })
     }
+}
+
+/// Phases in their order.
+fn place(phase: &str) -> usize {
+    ["advertise", "share", "acknowledge", "open", "mask", "confirm", "unmask"]
+        .iter()
+        .position(|it| *it == phase)
+        .unwrap_or(0)
 }
 
 /// From when each phase was seen to open to the next; a phase too short to be seen counts with the one before.
@@ -274,7 +295,7 @@ fn phases_ms(opened: &BTreeMap<u64, String>) -> ByPhase<f64> {
 }
 
 /// This very program, in a process that ends with this one.
-fn program() -> Command {
+pub fn program() -> Command {
     let path = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("veilsum"));
     let mut command = Command::new(path);
     command.stdin(Stdio::piped()).kill_on_drop(true);
@@ -315,14 +336,8 @@ async fn enrol(plan: &Plan, folder: &Path) -> Result<ClientId> {
     ClientId::from_hex(text_of(&said["client"])).context("the authority names no client")
 }
 
-/// The one object that `serve --json` prints when it listens.
-async fn first_line(serve: &mut Child) -> Result<Value> {
-    let stdout = serve.stdout.take().context("its output was asked for")?;
-    let line = BufReader::new(stdout).lines().next_line().await?;
-    Ok(serde_json::from_str(&line.context("the aggregator ended before it listened; its words are above")?)?)
-}
-
-fn text_of(value: &Value) -> &str {
+/// A JSON string; empty where there is none.
+pub fn text_of(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 

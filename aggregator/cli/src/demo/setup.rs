@@ -57,7 +57,7 @@ impl Plan {
     pub fn new(options: &Options, cohort: u32, settings: &DemoSettings, model_len: u32) -> Result<Self> {
         let folder = options.data_dir.clone();
         prepare_folder(&folder)?;
-        let windows = if options.processes { Windows::OF_PROCESSES } else { Windows::OF_TASKS };
+        let windows = if options.in_processes() { Windows::OF_PROCESSES } else { Windows::OF_TASKS };
         let task = feasible_task(options, cohort, settings, model_len, windows)?;
         std::fs::write(folder.join("task.toml"), &task.text)?;
         let database =

@@ -29,7 +29,7 @@ impl Stage {
         corpus: &Corpus,
         model: &[f32],
     ) -> Result<Self> {
-        if options.processes {
+        if options.in_processes() {
             return Ok(Self::Processes(Box::new(Processes::start(plan, options, corpus, model).await?)));
         }
         let world = World::make(plan, model).await?;

@@ -43,6 +43,7 @@ pub fn run(rounds: usize) -> (DemoOutcome, DemoDetails) {
             bytes_up_per_client: 14_210 + 131 * index as u64 % 400,
             bytes_down_per_client: 38_900 + 977 * index as u64 % 3_000,
             wall_s: 3.1 + 0.2 * (index % 4) as f64,
+            replica_killed: None,
         });
         details.push(RoundDetails {
             phases_ms: ByPhase {
