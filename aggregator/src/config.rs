@@ -72,6 +72,9 @@ pub struct TaskEntry {
 /// What a key is called in the environment, before its own name in capitals.
 const PREFIX: &str = "VEILSUM_";
 
+/// Secrets of the environment, which are no settings: they are read where they are used, and shown nowhere.
+const SECRETS: [&str; 1] = ["sealing_keys"];
+
 /// One setting, as it is in force.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Setting {
@@ -167,7 +170,7 @@ impl Config {
         if !path.is_file() {
             return Err(ConfigError::Missing(path.to_path_buf()));
         }
-        let figment = Figment::new().merge(Toml::file_exact(path)).merge(Env::prefixed(PREFIX));
+        let figment = Figment::new().merge(Toml::file_exact(path)).merge(Env::prefixed(PREFIX).ignore(&SECRETS));
         let config = figment.extract::<Self>().map_err(|error| ConfigError::Figment(Box::new(error)))?.checked()?;
         let shown = Self { database: Some(without_password(&config.database_url())), ..config.clone() };
         let values = serde_json::to_value(shown).expect("settings are texts, numbers and lists");

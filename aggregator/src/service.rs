@@ -13,7 +13,7 @@ use crate::host::Host;
 use crate::http::admin::{AdminToken, Replica};
 use crate::http::{self, listen};
 use crate::round::{self, RoundError, Rounds, ServiceKeys};
-use crate::store::seal::ServiceKey;
+use crate::store::keys::SealingKeys;
 use crate::store::sql::{SCHEMA_VERSION, SqlStore};
 use crate::store::{Purged, Retention, Store, StoreError};
 
@@ -26,8 +26,8 @@ const PURGE_EVERY: Duration = Duration::from_secs(60 * 60);
 pub struct Setup {
     /// `sqlite:PATH` or `postgres://…`, with tables in place.
     pub database: String,
-    /// Wraps the keys of sums.
-    pub service_key: ServiceKey,
+    /// Wrap the keys of rounds.
+    pub sealing: SealingKeys,
     /// Signs.
     pub keys: ServiceKeys,
     /// Where clients connect; port 0: any free one.
@@ -100,7 +100,7 @@ pub struct Service {
 impl Service {
     /// Opens the store, listens, and runs the watch loop.
     pub async fn start(setup: Setup) -> Result<Self, StartError> {
-        let store = Arc::new(SqlStore::open(&setup.database, setup.service_key).await?);
+        let store = Arc::new(SqlStore::open(&setup.database, setup.sealing).await?);
         let rounds = Rounds::new(store, setup.keys, Host { clock: setup.clock.clone(), ..Host::system() });
         rounds.check_identity().await.map_err(StartError::Rounds)?;
         if let Some(list) = setup.revocations {

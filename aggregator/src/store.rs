@@ -15,6 +15,7 @@ use veilsum_crypto::server::{Accepted, Admitted, Effect, PhaseKind, Received, St
 pub use veilsum_crypto::transparency::entry::{Charge, ledger_entry, root_entry, statement_entry};
 
 pub mod engine;
+pub mod keys;
 pub mod seal;
 pub mod sql;
 
@@ -50,9 +51,30 @@ pub enum StoreError {
         "the database takes no writes: it is a standby, or was made read-only; give the address of the one that writes"
     )]
     ReadOnly,
-    /// Sealed bytes do not open under the service key.
-    #[error("a sealed row does not open: the service key is not the one that sealed it")]
+    /// Sealed bytes do not open under the service keys.
+    #[error("a sealed row does not open: the service key is not the one that sealed it, or the row was changed")]
     WrongKey,
+    /// Sealed under a key that this replica does not have.
+    #[error(
+        "a row is sealed under the service key {sealed_by}, this replica has {held}; give it the newest sealing.key, or restore the old one"
+    )]
+    UnknownKey {
+        /// The key's public id.
+        sealed_by: String,
+        /// Those of the keys that are there.
+        held: String,
+    },
+    /// The key that seals was rotated away.
+    #[error(
+        "the service key {key} was retired by `veilsum keys rotate` and seals nothing more; give this replica the newest sealing.key"
+    )]
+    RetiredKey {
+        /// The key's public id.
+        key: String,
+    },
+    /// The service keys cannot be read any more.
+    #[error("the service keys cannot be read again: {0}")]
+    Keys(String),
     /// What stands here is another aggregator's.
     #[error(
         "the rounds in this database are those of another aggregator key; give this service that key file (service/aggregator.key), or a database of its own"

@@ -1,4 +1,4 @@
-//! A deployment as people run one: `veilsum serve` as a process on SQLite, identities and join file on disk, clients as
+//! A deployment as people run one: `veilsum serve` as a process on either engine, identities and join file on disk, clients as
 //! processes of `tests/bin/stepping_client.rs` that stop before each message. All keys are the test's: it knows every secret.
 
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -54,22 +54,29 @@ pub struct Deployment {
 impl Deployment {
     /// Enrols `clients` and starts the service with this task; its log goes to the file `serve.log` at level `log`.
     pub fn start(clients: u32, task: &TaskFile, log: &str) -> Self {
+        Self::start_on(None, clients, task, log)
+    }
+
+    /// The same, on a database of the caller's; tables are made.
+    pub fn start_on(database: Option<&str>, clients: u32, task: &TaskFile, log: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let authority = IdentitySecretKey::generate(&mut os_rng());
         let owners = (0..clients).map(|number| enrol(&authority, number, clients, folder.path())).collect();
         let operations = format!("127.0.0.1:{}", free_port());
         let file = folder.path().join("task.toml");
         std::fs::write(&file, toml::to_string(task).expect("serialises")).expect("room");
+        let data = folder.path().join("data");
+        let in_data = || format!("sqlite:{}", data.join("veilsum.sqlite").display());
+        let database = database.map_or_else(in_data, str::to_string);
         let config = format!(
-            "data_dir = {:?}\nauthority_key = \"{}\"\nlisten = \"127.0.0.1:0\"\noperations = \"{operations}\"\n\
-             admin_listen = \"127.0.0.1:0\"\n[[tasks]]\nfile = {file:?}\n",
-            folder.path().join("data"),
+            "data_dir = {data:?}\nauthority_key = \"{}\"\nlisten = \"127.0.0.1:0\"\noperations = \"{operations}\"\n\
+             admin_listen = \"127.0.0.1:0\"\ndatabase = {database:?}\n[[tasks]]\nfile = {file:?}\n",
             hex::encode(authority.public().as_bytes()),
         );
         std::fs::write(folder.path().join("veilsum.toml"), config).expect("room");
         let stderr = std::fs::File::create(folder.path().join("serve.log")).expect("room");
         let mut serve = Command::new(veilsum_program())
-            .args(["serve", "--json", "--config"])
+            .args(["serve", "--json", "--migrate", "--config"])
             .arg(folder.path().join("veilsum.toml"))
             .env("RUST_LOG", log)
             .stdout(Stdio::piped())
@@ -106,6 +113,19 @@ impl Deployment {
         hex::decode(text.trim()).expect("hex").try_into().expect("32 bytes")
     }
 
+    /// A replica of its own: the keys as they stand now, a folder, ports, a log; on the same database. It is ended with the value.
+    pub fn replica(&self, name: &str) -> Beside {
+        let data = self.folder.path().join(name);
+        let (keys, own) = (self.folder.path().join("data/service"), data.join("service"));
+        std::fs::create_dir_all(&own).expect("room");
+        for entry in std::fs::read_dir(keys).expect("they are there") {
+            let file = entry.expect("an entry").path();
+            std::fs::copy(&file, own.join(file.file_name().expect("a file"))).expect("room"); // with its mode
+        }
+        let config = self.folder.path().join("veilsum.toml");
+        Beside { data, config, operations: format!("127.0.0.1:{}", free_port()), environment: None, serve: None }
+    }
+
     /// Starts every client; each stops before its first message. What it says of itself at level `log` goes to
     /// `client-<number>.log`.
     pub fn clients(&self, program: &Path, log: &str) -> Stepping {
@@ -124,6 +144,60 @@ impl Drop for Deployment {
     fn drop(&mut self) {
         let _ = self.serve.kill();
         let _ = self.serve.wait();
+    }
+}
+
+/// Another replica of a deployment.
+pub struct Beside {
+    /// Its data directory.
+    pub data: PathBuf,
+    /// The port of health and metrics.
+    pub operations: String,
+    /// One more variable of its environment.
+    pub environment: Option<(&'static str, String)>,
+    config: PathBuf,
+    serve: Option<Child>,
+}
+
+impl Beside {
+    /// The command that serves.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(veilsum_program());
+        command.args(["serve", "--json", "--config"]).arg(&self.config).env("VEILSUM_DATA_DIR", &self.data);
+        command.env("VEILSUM_OPERATIONS", &self.operations).env("VEILSUM_ADMIN_LISTEN", "127.0.0.1:0");
+        command.envs(self.environment.iter().map(|(name, value)| (*name, value)));
+        command
+    }
+
+    /// Starts it, and waits until it listens; its log goes to `serve.log` in its folder.
+    pub fn start(&mut self) {
+        let log = std::fs::File::options().create(true).append(true).open(self.log()).expect("room");
+        let mut serve = self.command().stdout(Stdio::piped()).stderr(log).spawn().expect("it was built");
+        let mut line = String::new();
+        BufReader::new(serve.stdout.take().expect("piped")).read_line(&mut line).expect("it speaks");
+        self.serve = Some(serve);
+        assert!(!line.is_empty(), "it does not start: {}", std::fs::read_to_string(self.log()).unwrap_or_default());
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        let mut serve = self.serve.take().expect("it runs");
+        serve.kill().expect("ours");
+        serve.wait().expect("ours");
+    }
+
+    /// What it says.
+    pub fn log(&self) -> PathBuf {
+        self.data.join("serve.log")
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        if let Some(serve) = &mut self.serve {
+            let _ = serve.kill();
+            let _ = serve.wait();
+        }
     }
 }
 

@@ -208,7 +208,7 @@ impl World {
         let [sealing, aggregator, checkpoint] = &self.secrets;
         Setup {
             database: self.database.clone(),
-            service_key: ServiceKey::from_hex(&hex::encode(sealing)).expect("32 bytes"),
+            sealing: ServiceKey::from_hex(&hex::encode(sealing)).expect("32 bytes").into(),
             keys: ServiceKeys {
                 aggregator: IdentitySecretKey::from_bytes(aggregator),
                 checkpoint: CheckpointKey::from_bytes(checkpoint),

@@ -572,7 +572,7 @@ async fn a_database_of_another_aggregator_and_a_part_of_the_keys_are_refused() {
     world.write_keys(&data);
     check(0);
     let back = exchange("sealing.key");
-    refused("the service key is not the one that sealed it");
+    refused("give it the newest sealing.key, or restore the old one");
     back();
     let back = exchange("aggregator.key");
     refused("another aggregator key");

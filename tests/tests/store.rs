@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor, Row};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
+use veilsum_aggregator::store::keys::SealingKeys;
 use veilsum_aggregator::store::seal::ServiceKey;
 use veilsum_aggregator::store::sql::{SCHEMA_VERSION, SqlStore, migrate, undo};
 use veilsum_aggregator::store::{
@@ -901,9 +902,9 @@ fn migrations_can_be_taken_back_on_postgres() {
     });
 }
 
-async fn execute(url: &str, statement: &'static str) {
+async fn execute(url: &str, statement: &str) {
     let mut connection = AnyConnection::connect(url).await.expect("it connects");
-    connection.execute(statement).await.expect("the statement is good");
+    connection.execute(AssertSqlSafe(statement.to_string())).await.expect("the statement is good");
 }
 
 async fn tables_of_another_version(url: &str) {
@@ -916,12 +917,17 @@ async fn tables_of_another_version(url: &str) {
     assert_eq!(version(open().await), 0, "no tables");
     migrate(url).await.expect("migrations apply");
     let store = open().await.expect("the right version");
-    execute(url, "UPDATE _sqlx_migrations SET version = 5 WHERE version = 4").await;
-    assert_eq!(version(open().await), 5, "a newer program migrated");
-    assert!(matches!(store.ready().await, Err(StoreError::Schema { found: 5, needed: SCHEMA_VERSION })));
-    assert!(matches!(migrate(url).await, Err(StoreError::Schema { found: 5, needed: SCHEMA_VERSION })));
-    execute(url, "DELETE FROM _sqlx_migrations WHERE version = 5").await;
-    assert_eq!(version(open().await), 3, "an older program migrated");
+    let newer = SCHEMA_VERSION + 1;
+    execute(url, &format!("UPDATE _sqlx_migrations SET version = {newer} WHERE version = {SCHEMA_VERSION}")).await;
+    assert_eq!(version(open().await), newer, "a newer program migrated");
+    let found = |result: Result<(), StoreError>| match result {
+        Err(StoreError::Schema { found, needed: SCHEMA_VERSION }) => Some(found),
+        _ => None,
+    };
+    assert_eq!(found(store.ready().await), Some(newer));
+    assert_eq!(found(migrate(url).await), Some(newer));
+    execute(url, &format!("DELETE FROM _sqlx_migrations WHERE version = {newer}")).await;
+    assert_eq!(version(open().await), SCHEMA_VERSION - 1, "an older program migrated");
 }
 
 #[test]
@@ -943,8 +949,84 @@ fn another_service_key_is_refused_before_it_can_do_harm() {
         world.round().await;
         let refused = SqlStore::open(&sqlite_url(dir), ServiceKey::generate()).await.err();
         let refused = refused.expect("it must not open");
-        assert!(matches!(refused, StoreError::WrongKey));
-        assert!(refused.to_string().contains("service key"), "{refused}");
+        assert!(matches!(refused, StoreError::UnknownKey { .. }));
+        assert!(refused.to_string().contains("sealing.key"), "{refused}");
+    });
+}
+
+/// One store has an old key only; another rotates it away. Nothing is sealed under the old one any more, and what is there stays.
+async fn a_retired_key_seals_nothing_more(url: &str) {
+    migrate(url).await.expect("migrations apply");
+    let (old, new) = (ServiceKey::from_hex(KEY).expect("a key"), ServiceKey::generate());
+    let both = SealingKeys::parse(&format!("{}\n{}", *new.to_hex(), KEY)).expect("two keys");
+    let stale = SqlStore::open(url, ServiceKey::from_hex(KEY).expect("a key")).await.expect("it opens");
+    let task = |number: u8| TaskId([number; 16]);
+    let opened = |number: u8| NewRound {
+        round: RoundId([number; 16]),
+        task: task(number),
+        counter: 1,
+        header: vec![number],
+        state: vec![],
+        opened: Timestamp(1),
+        salt: [number; 32],
+        charge: vec![],
+    };
+    for number in 1..=3 {
+        stale.create_task(task(number), "file", b"model", Timestamp(1)).await.expect("it answers");
+    }
+    assert_eq!(stale.open_round(&opened(1)).await.expect("its key seals"), Committed::Yes);
+    let newer = SqlStore::open(url, both).await.expect("both keys are there");
+    let under = newer.sealed_under().await.expect("it answers");
+    assert_eq!(
+        under.iter().map(|it| (it.key, it.rows, it.retired)).collect::<Vec<_>>(),
+        [(Some(new.id()), 0, false), (Some(old.id()), 1, false)]
+    );
+    assert_eq!(newer.reseal(Timestamp(2)).await.expect("both keys are there"), 1);
+    let refused = stale.open_round(&opened(2)).await;
+    assert!(matches!(&refused, Err(StoreError::RetiredKey { key }) if *key == old.id().to_string()), "{refused:?}");
+    assert!(stale.load(RoundId([2; 16])).await.expect("it answers").is_none(), "nothing was written");
+    assert!(matches!(stale.ready().await, Err(StoreError::UnknownKey { .. })));
+    assert_eq!(newer.open_round(&opened(2)).await.expect("its key seals"), Committed::Yes);
+    let under = newer.sealed_under().await.expect("it answers");
+    assert_eq!(
+        under.iter().map(|it| (it.key, it.rows, it.retired)).collect::<Vec<_>>(),
+        [(Some(new.id()), 2, false), (Some(old.id()), 0, true)]
+    );
+    assert_eq!(newer.reseal(Timestamp(3)).await.expect("it answers"), 0, "again changes nothing");
+    // With no round open it is the retired key itself that keeps a replica from starting.
+    execute(url, "DELETE FROM round_keys").await;
+    let refused = SqlStore::open(url, old).await.err();
+    assert!(matches!(refused, Some(StoreError::RetiredKey { .. })), "{refused:?}");
+}
+
+#[test]
+fn a_retired_key_seals_nothing_more_on_sqlite() {
+    let dir = tempfile::tempdir().expect("a directory");
+    block_on(async { a_retired_key_seals_nothing_more(&sqlite_url(&dir)).await });
+}
+
+#[test]
+fn a_retired_key_seals_nothing_more_on_postgres() {
+    block_on(async { a_retired_key_seals_nothing_more(&Schema::create().await.url()).await });
+}
+
+/// What a program before schema 5 sealed names no key: it opens all the same, and is named when it is sealed anew.
+#[test]
+fn rows_from_before_keys_had_names_open_and_are_sealed_anew() {
+    block_on(async {
+        let world = sqlite().await;
+        let Home::Directory { _dir: dir } = &world._home else { unreachable!() };
+        let round = world.round().await;
+        world.commit(round, PhaseKind::Masking, &[]).await;
+        execute(&sqlite_url(dir), "UPDATE round_keys SET sealed_by = NULL").await;
+        world.admit(round, PhaseKind::Masking, &[input(client(1), "input", &[1; SUM_LEN])]).await;
+        let both = SealingKeys::parse(&format!("{} {KEY}", *ServiceKey::generate().to_hex())).expect("two keys");
+        let newer = SqlStore::open(&sqlite_url(dir), both).await.expect("both keys are there");
+        assert_eq!(newer.reseal(Timestamp(2)).await.expect("it answers"), 1);
+        let under = newer.sealed_under().await.expect("it answers");
+        assert_eq!(under.iter().map(|it| (it.rows, it.retired)).collect::<Vec<_>>(), [(1, false), (0, true)]);
+        let fenced = newer.fence(round, PhaseKind::Unmasking).await.expect("the sum opens");
+        assert!(fenced.sum.is_some());
     });
 }
 

@@ -10,6 +10,7 @@ use serde::Serialize;
 use veilsum_aggregator::config::{Config, Origin, Setting};
 use veilsum_aggregator::host::Host;
 use veilsum_aggregator::round::Rounds;
+use veilsum_aggregator::store::keys::{SealingKeys, listed};
 use veilsum_aggregator::store::seal::ServiceKey;
 use veilsum_aggregator::store::sql::{SCHEMA_VERSION, SqlStore};
 use veilsum_crypto::messages::RevocationList;
@@ -17,7 +18,10 @@ use veilsum_crypto::messages::RevocationList;
 use crate::exit::{Code, Ends as _};
 use crate::keyfile;
 use crate::output::{Output, table};
-use crate::serve::{KEY_FILES, authority_key, key_folder, keys_there, public_key, service_keys, tasks};
+use crate::serve::{
+    KEY_FILES, SEALING_KEYS, authority_key, key_files, key_folder, keys_there, public_key, sealing_key_file,
+    sealing_keys_of_the_environment, service_keys, tasks,
+};
 
 /// Options of `config`.
 #[derive(Args)]
@@ -100,10 +104,15 @@ fn keys(config: &Config) -> Result<String> {
     if !keys_there(&folder)? {
         return Ok(format!("none yet; the first start makes them in {}", folder.display()));
     }
-    for name in KEY_FILES {
+    for name in KEY_FILES.into_iter().skip(1) {
         keyfile::read(&folder.join(name))?;
     }
-    Ok(format!("{} in {}", KEY_FILES.join(", "), folder.display()))
+    let (sealing, from) = match sealing_keys_of_the_environment()? {
+        Some(keys) => (keys, format!(", sealing keys in {SEALING_KEYS}")),
+        None => (SealingKeys::read(&sealing_key_file(&config.data_dir))?, String::new()),
+    };
+    let ids = listed(&sealing.ids());
+    Ok(format!("{} in {}{from}; sealing under the first of {ids}", key_files().join(", "), folder.display()))
 }
 
 fn admin_token(config: &Config) -> Result<String> {
@@ -137,6 +146,9 @@ async fn opened(config: &Config, url: &str) -> Result<Arc<SqlStore>> {
         Rounds::new(Arc::clone(&store), keys, Host::system()).check_identity().await?;
         Ok(store)
     } else {
+        if let Some(keys) = sealing_keys_of_the_environment()? {
+            return Ok(Arc::new(SqlStore::open(url, keys).await?));
+        }
         // Before the first start: no round is open, so no key is asked for.
         Ok(Arc::new(SqlStore::open(url, ServiceKey::from_hex(&"0".repeat(64))?).await?))
     }

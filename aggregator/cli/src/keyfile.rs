@@ -2,10 +2,11 @@
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
+use zeroize::Zeroizing;
 
 /// Writes a new secret; never over an old one.
 pub fn write(path: &Path, secret: &[u8; 32]) -> Result<()> {
@@ -38,13 +39,39 @@ pub fn read(path: &Path) -> Result<[u8; 32]> {
 
 /// Reads a secret, or makes one.
 pub fn read_or_make(path: &Path) -> Result<[u8; 32]> {
-    if path.exists() {
-        return read(path);
-    }
+    if path.exists() { read(path) } else { make(path) }
+}
+
+/// Makes a secret where there is none.
+pub fn make(path: &Path) -> Result<[u8; 32]> {
     let mut secret = [0; 32];
     getrandom::fill(&mut secret).context("the operating system gives no randomness")?;
     write(path, &secret)?;
     Ok(secret)
+}
+
+/// Puts secrets, one in each line, in the place of what a file holds: whoever reads it, also after a crash, reads all of the old or
+/// all of the new. The new file belongs to whom the old one does, and to nobody else.
+pub fn replace(path: &Path, secrets: &[Zeroizing<String>]) -> Result<()> {
+    let owner = std::fs::metadata(path).with_context(|| format!("cannot look at {}", path.display()))?;
+    let mut name = path.file_name().context("a file has a name")?.to_os_string();
+    name.push(".new");
+    let new = path.with_file_name(name);
+    let cannot = || format!("cannot write {}", new.display());
+    match std::fs::remove_file(&new) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error).with_context(cannot),
+        _ => {} // what an interrupted one left was never in force
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new).with_context(cannot)?;
+    for secret in secrets {
+        file.write_all(secret.as_bytes()).with_context(cannot)?;
+        file.write_all(b"\n").with_context(cannot)?;
+    }
+    std::os::unix::fs::fchown(&file, Some(owner.uid()), Some(owner.gid())).with_context(cannot)?;
+    file.sync_all().with_context(cannot)?;
+    std::fs::rename(&new, path).with_context(|| format!("cannot replace {}", path.display()))?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::File::open(folder)?.sync_all().with_context(|| format!("cannot write down {}", folder.display()))
 }
 
 #[cfg(test)]
@@ -60,5 +87,17 @@ mod tests {
         assert!(write(&path, &made).is_err(), "never over an old one");
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).expect("ours");
         assert!(read(&path).expect_err("others can read it").to_string().contains("chmod 600"));
+    }
+    #[test]
+    fn a_replaced_file_is_whole_and_its_owners_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("sealing.key");
+        write(&path, &[1; 32]).expect("room");
+        std::fs::write(folder.path().join("sealing.key.new"), "torn").expect("room"); // a crash left it
+        let lines = [Zeroizing::new("second".to_string()), Zeroizing::new("first".to_string())];
+        replace(&path, &lines).expect("room");
+        assert_eq!(std::fs::read_to_string(&path).expect("it is there"), "second\nfirst\n");
+        assert_eq!(std::fs::metadata(&path).expect("it is there").permissions().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read_dir(folder.path()).expect("it is there").count(), 1);
     }
 }

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, anyhow};
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
+use veilsum_aggregator::store::keys::{SealingKeys, listed};
 use veilsum_crypto::ids::Digest;
 use veilsum_crypto::primitives::signature::IdentitySecretKey;
 use veilsum_crypto::transparency::checkpoint::CheckpointKey;
@@ -15,6 +16,8 @@ use crate::exit::Ends as _;
 use crate::keyfile;
 use crate::output::Output;
 use crate::serve::log_origin;
+
+mod rotate;
 
 /// Options of `keys`.
 #[derive(Args)]
@@ -49,6 +52,12 @@ enum Command {
         /// The file.
         file: PathBuf,
     },
+    /// Exchange the key that seals what the service stores, while it runs: a new key first, then `--reseal`, then `--finish`.
+    #[command(
+        after_help = "Examples:\n  veilsum keys rotate --config veilsum.toml\n  veilsum keys rotate --config veilsum.toml \
+                            --reseal\n  veilsum keys rotate --config veilsum.toml --finish"
+    )]
+    Rotate(rotate::RotateOptions),
 }
 
 /// What a secret is for.
@@ -78,10 +87,12 @@ struct Shown {
     log_key: Option<String>,
     /// SHA-256 of the secret, of one without a public half.
     fingerprint: Option<String>,
+    /// What sealing keys are called, the one that seals first: 16 digits of their fingerprints.
+    sealing: Option<String>,
 }
 
 /// Runs one command.
-pub fn run(options: Options, output: Output) -> Result<()> {
+pub async fn run(options: Options, output: Output) -> Result<()> {
     match options.command {
         Command::Generate { kind, out } => {
             let mut secret = Zeroizing::new([0; 32]);
@@ -101,9 +112,14 @@ pub fn run(options: Options, output: Output) -> Result<()> {
                 anyhow!("what {} is for does not follow from its name; say it with --kind", file.display())
             });
             let kind = kind.or_usage()?;
+            if kind == Kind::Service {
+                let keys = SealingKeys::read(&file).or_usage()?;
+                return output.give(&sealing(&file, &keys), in_words);
+            }
             let secret = Zeroizing::new(keyfile::read(&file).or_usage()?);
             output.give(&shown(&file, kind, &secret), in_words)
         }
+        Command::Rotate(options) => rotate::run(options, output).await,
     }
 }
 
@@ -125,6 +141,7 @@ fn shown(file: &Path, kind: Kind, secret: &[u8; 32]) -> Shown {
         party: None,
         log_key: None,
         fingerprint: None,
+        sealing: None,
     };
     match kind {
         Kind::Signing => {
@@ -143,6 +160,19 @@ fn shown(file: &Path, kind: Kind, secret: &[u8; 32]) -> Shown {
     shown
 }
 
+/// Of a file with several keys.
+fn sealing(file: &Path, keys: &SealingKeys) -> Shown {
+    Shown {
+        file: file.display().to_string(),
+        kind: Kind::Service,
+        public_key: None,
+        party: None,
+        log_key: None,
+        fingerprint: None,
+        sealing: Some(listed(&keys.ids())),
+    }
+}
+
 /// The log is named after the aggregator, whose key lies beside.
 fn log_key(file: &Path, key: &CheckpointKey) -> Option<String> {
     let aggregator = Zeroizing::new(keyfile::read(&file.with_file_name("aggregator.key")).ok()?);
@@ -151,7 +181,7 @@ fn log_key(file: &Path, key: &CheckpointKey) -> Option<String> {
 }
 
 fn in_words(shown: &Shown) -> String {
-    let Shown { file, public_key, party, log_key, fingerprint, .. } = shown;
+    let Shown { file, public_key, party, log_key, fingerprint, sealing, .. } = shown;
     let mut lines = vec![format!("file         {file}")];
     let mut add = |name: &str, value: &Option<String>| {
         lines.extend(value.iter().map(|value| format!("{name:<13}{value}")));
@@ -160,6 +190,7 @@ fn in_words(shown: &Shown) -> String {
     add("party", party);
     add("log key", log_key);
     add("fingerprint", fingerprint);
+    add("seals", sealing);
     lines.join("\n")
 }
 

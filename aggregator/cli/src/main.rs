@@ -127,7 +127,7 @@ async fn run(cli: Cli) -> anyhow::Result<Option<Code>> {
         Command::Migrate(options) => serve::migrate(options, output).await?,
         Command::Config(options) => return config::run(options, output).await,
         Command::Authority(options) => authority::run(options, output)?,
-        Command::Keys(options) => keys::run(options, output)?,
+        Command::Keys(options) => keys::run(options, output).await?,
         Command::Join(options) => return join::run(*options, output).await,
         Command::Task(options) => task::run(options, output).await?,
         Command::Round(options) => round::run(options, output).await?,

@@ -12,7 +12,7 @@ use veilsum_aggregator::config::Config;
 use veilsum_aggregator::http::admin::AdminToken;
 use veilsum_aggregator::round::{ServiceKeys, learn};
 use veilsum_aggregator::service::{AdminSetup, RetentionDays, Service, Setup};
-use veilsum_aggregator::store::seal::ServiceKey;
+use veilsum_aggregator::store::keys::SealingKeys;
 use veilsum_aggregator::store::sql;
 use veilsum_aggregator::task::{Task, TaskFile};
 use veilsum_client::config::Join;
@@ -72,7 +72,7 @@ pub async fn serve(options: ServeOptions, output: Output) -> Result<()> {
         .map(|digits| public_key("auditor_keys", digits))
         .collect::<Result<_>>()
         .or_usage()?;
-    let (service_key, keys) = service_keys(&config.data_dir, authority)?;
+    let (sealing, keys) = service_keys(&config.data_dir, authority)?;
     let keys = ServiceKeys { auditors, ..keys };
     let aggregator = keys.aggregator.public();
     let revocations = config
@@ -83,7 +83,7 @@ pub async fn serve(options: ServeOptions, output: Output) -> Result<()> {
     let admin = admin(&config)?;
     let service = Service::start(Setup {
         database,
-        service_key,
+        sealing,
         keys,
         listen: config.listen,
         operations: Some(config.operations),
@@ -211,37 +211,66 @@ pub fn public_key(name: &str, digits: &str) -> Result<IdentityPublicKey> {
 /// What the service's secrets are called: of the database's columns, of its statements, of its log.
 pub const KEY_FILES: [&str; 3] = ["sealing.key", "aggregator.key", "checkpoint.key"];
 
+/// Sealing keys of the environment, which stand for the file: the first seals, all open.
+pub const SEALING_KEYS: &str = "VEILSUM_SEALING_KEYS";
+
 /// Where they are.
 pub fn key_folder(data_dir: &Path) -> PathBuf {
     data_dir.join("service")
 }
 
+/// Where the sealing keys are, if not in the environment.
+pub fn sealing_key_file(data_dir: &Path) -> PathBuf {
+    key_folder(data_dir).join(KEY_FILES[0])
+}
+
+/// Sealing keys of the environment.
+pub fn sealing_keys_of_the_environment() -> Result<Option<SealingKeys>> {
+    let Ok(text) = std::env::var(SEALING_KEYS) else { return Ok(None) };
+    let keys = SealingKeys::parse(&Zeroizing::new(text));
+    Ok(Some(keys.with_context(|| format!("{SEALING_KEYS} cannot be used"))?))
+}
+
+/// The files that must be there.
+pub fn key_files() -> &'static [&'static str] {
+    if std::env::var_os(SEALING_KEYS).is_some() { &KEY_FILES[1..] } else { &KEY_FILES }
+}
+
 /// Which of them are there: all, or none yet. A part of them is what a backup restored by halves leaves, and new ones beside the
 /// old would be another service.
 pub fn keys_there(folder: &Path) -> Result<bool> {
-    let there: Vec<&str> = KEY_FILES.into_iter().filter(|name| folder.join(name).exists()).collect();
+    let files = key_files();
+    let there: Vec<&str> = files.iter().copied().filter(|name| folder.join(name).exists()).collect();
     match there.len() {
         0 => Ok(false),
-        len if len == KEY_FILES.len() => Ok(true),
+        len if len == files.len() => Ok(true),
         _ => Err(anyhow!(
             "{} has {} only, {} were expected; restore the others: with new ones this would be another service",
             folder.display(),
             there.join(", "),
-            KEY_FILES.join(", ")
+            files.join(", ")
         )),
     }
 }
 
 /// The service's keys, made at the first start. The authority's is not among them.
-pub fn service_keys(data_dir: &Path, authority: IdentityPublicKey) -> Result<(ServiceKey, ServiceKeys)> {
+pub fn service_keys(data_dir: &Path, authority: IdentityPublicKey) -> Result<(SealingKeys, ServiceKeys)> {
     let folder = key_folder(data_dir);
     keys_there(&folder)?;
-    let [sealing, aggregator, checkpoint] = KEY_FILES.map(|name| keyfile::read_or_make(&folder.join(name)));
-    let service_key = ServiceKey::from_hex(&hex::encode(sealing?))?;
-    let aggregator = IdentitySecretKey::from_bytes(&aggregator?);
-    let checkpoint = CheckpointKey::from_bytes(&checkpoint?);
+    let [sealing_file, aggregator, checkpoint] = KEY_FILES.map(|name| folder.join(name));
+    let sealing = match sealing_keys_of_the_environment()? {
+        Some(keys) => keys,
+        None => {
+            if !sealing_file.exists() {
+                keyfile::make(&sealing_file)?;
+            }
+            SealingKeys::read(&sealing_file)?
+        }
+    };
+    let aggregator = IdentitySecretKey::from_bytes(&keyfile::read_or_make(&aggregator)?);
+    let checkpoint = CheckpointKey::from_bytes(&keyfile::read_or_make(&checkpoint)?);
     let origin = log_origin(&aggregator.public());
-    Ok((service_key, ServiceKeys { aggregator, checkpoint, origin, authority, auditors: Vec::new() }))
+    Ok((sealing, ServiceKeys { aggregator, checkpoint, origin, authority, auditors: Vec::new() }))
 }
 
 /// What an aggregator's log is called in its checkpoints.

@@ -14,11 +14,11 @@ GRANT SELECT ON _sqlx_migrations TO veilsum;
 GRANT SELECT, INSERT ON models, statements, log_entries, faults, revocations, task_rounds TO veilsum;
 
 -- Changed, never deleted.
-GRANT SELECT, INSERT, UPDATE ON tasks, log_head TO veilsum;
+GRANT SELECT, INSERT, UPDATE ON tasks, log_head, sealing_keys TO veilsum;
 
 -- Written once, erased with the round.
-GRANT SELECT, INSERT, DELETE ON claims, mail, partial_sums, round_keys TO veilsum;
+GRANT SELECT, INSERT, DELETE ON claims, mail, partial_sums TO veilsum;
 
--- Changed, and deleted when retention ends; of the ledger, only what lapsed.
-GRANT SELECT, INSERT, UPDATE, DELETE ON rounds, gates, received, ledger TO veilsum;
+-- Changed, and deleted when retention ends; of the ledger, only what lapsed; of keys of rounds, what is sealed anew.
+GRANT SELECT, INSERT, UPDATE, DELETE ON rounds, gates, received, ledger, round_keys TO veilsum;
 COMMIT;

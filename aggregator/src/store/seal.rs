@@ -1,14 +1,14 @@
 //! What is written sealed, and by which key. §8
 //!
-//! The service key never touches the database. It wraps one key per round, which seals that round's
+//! Service keys never touch the database ([`super::keys`] has them). One wraps a key for each round, which seals that round's
 //! partial sums and is erased with them. Sealed bytes are nonce ‖ ciphertext ‖ tag of AES-256-GCM
 //! under a random nonce; where they belong is authenticated with them: they open nowhere else.
 
 use std::fmt;
-use std::path::Path;
 
 use aes_gcm::aead::{AeadInOut, KeyInit, Nonce};
 use aes_gcm::{Aes256Gcm, Key};
+use sha2::{Digest as _, Sha256};
 use veilsum_crypto::ids::{ClientId, RoundId};
 use veilsum_crypto::primitives::wipe;
 use zeroize::Zeroizing;
@@ -30,8 +30,25 @@ pub enum KeyError {
         cause: std::io::Error,
     },
     /// Something else than a key was given.
-    #[error("the service key must be 64 hexadecimal digits, as `veilsum serve` writes it at its first start")]
+    #[error("a service key must be 64 hexadecimal digits, as `veilsum keys generate --kind service` makes it")]
     NotAKey,
+    /// The same, of a file.
+    #[error("{path} must hold 64 hexadecimal digits and nothing else in each line; restore it")]
+    NotKeys {
+        /// Which file.
+        path: String,
+    },
+    /// The same key stands twice.
+    #[error("the service key {0} is given twice; each of them once, the one that seals first")]
+    Twice(KeyId),
+    /// Others can read it.
+    #[error("{path} can be read by others (mode {mode:o}); run `chmod 600` on it")]
+    Open {
+        /// Which file.
+        path: String,
+        /// Its rights.
+        mode: u32,
+    },
 }
 
 /// These bytes were not sealed by this key, or not for this place.
@@ -39,7 +56,18 @@ pub enum KeyError {
 #[error("sealed bytes do not open")]
 pub struct DoesNotOpen;
 
-/// Wraps the keys of all rounds; the same on every replica. Wiped when dropped.
+/// What a service key is called: the first 8 bytes of SHA-256 of it, as `veilsum keys show` prints them. Of 256 random bits that
+/// tells nothing.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct KeyId(pub [u8; 8]);
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+/// Wraps the keys of rounds; the same on every replica. Wiped when dropped.
 pub struct ServiceKey(Box<Zeroizing<[u8; 32]>>);
 
 impl ServiceKey {
@@ -58,17 +86,14 @@ impl ServiceKey {
         Ok(Self(key))
     }
 
-    /// Reads a file of 64 hexadecimal digits; a line break at the end is allowed.
-    ///
-    /// # Errors
-    /// [`KeyError::Unreadable`], or [`KeyError::NotAKey`] if it holds anything else.
-    pub fn read(path: &Path) -> Result<Self, KeyError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|cause| KeyError::Unreadable { path: path.display().to_string(), cause })?;
-        Self::from_hex(Zeroizing::new(text).trim_end())
+    /// What it is called.
+    pub fn id(&self) -> KeyId {
+        let digest = Sha256::digest(self.0.as_slice());
+        wipe::stack_below();
+        KeyId(*digest.first_chunk().expect("32 bytes"))
     }
 
-    /// As [`ServiceKey::read`] reads it.
+    /// As [`ServiceKey::from_hex`] reads it.
     pub fn to_hex(&self) -> Zeroizing<String> {
         Zeroizing::new(hex::encode(self.0.as_slice()))
     }

@@ -9,13 +9,14 @@ use std::future::Future;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use sqlx::{Any, AnyPool, Row, Transaction};
+use sqlx::{Any, AnyPool, Transaction};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use veilsum_crypto::ids::{ClientId, Digest, Party, RoundId, TaskId, Timestamp};
 use veilsum_crypto::server::{Accepted, Admitted, Effect, PhaseKind, Received, StatementKind};
 
 use super::engine::{self, Engine, Kind};
-use super::seal::{RoundKey, ServiceKey, random};
+use super::keys::SealingKeys;
+use super::seal::{RoundKey, random};
 use super::{
     Committed, FaultRow, LedgerRow, Loaded, LogHead, NewRound, Purged, Retention, RevocationRow, Standing, Store,
     StoreError, TaskRound, TaskRow, Version,
@@ -23,6 +24,7 @@ use super::{
 
 mod admit;
 mod close;
+mod keys;
 mod log;
 mod open;
 mod read;
@@ -31,6 +33,7 @@ mod rows;
 mod schema;
 mod sums;
 
+pub use keys::SealedUnder;
 pub use schema::{SCHEMA_VERSION, migrate, undo};
 
 /// Gates of a round: as many admissions can be under way at once.
@@ -43,7 +46,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 pub struct SqlStore {
     pool: AnyPool,
     engine: Engine,
-    key: ServiceKey,
+    keys: SealingKeys,
     writers: Semaphore,
     next_gate: AtomicU32,
 }
@@ -53,19 +56,18 @@ impl SqlStore {
     ///
     /// # Errors
     /// [`StoreError::Schema`] if the tables are of another version, [`StoreError::ReadOnly`] if they cannot be written,
-    /// [`StoreError::WrongKey`] if an open round is sealed under another service key.
-    pub async fn open(url: &str, key: ServiceKey) -> Result<Self, StoreError> {
+    /// [`StoreError::UnknownKey`] if an open round is sealed under another service key.
+    pub async fn open(url: &str, keys: impl Into<SealingKeys>) -> Result<Self, StoreError> {
         let engine = Engine::of(url)?;
         let pool = engine.connect(url).await.map_err(Failure::from)?;
         let store = Self {
             pool,
             engine,
-            key,
+            keys: keys.into(),
             writers: Semaphore::new(engine.writers()),
             next_gate: AtomicU32::new(u32::from_le_bytes(random())), // replicas start apart
         };
         store.ready().await?;
-        store.check_key().await?;
         Ok(store)
     }
 
@@ -77,15 +79,6 @@ impl SqlStore {
     /// Waits for what is under way, then disconnects.
     pub async fn close(&self) {
         self.pool.close().await;
-    }
-
-    async fn check_key(&self) -> Result<(), Failure> {
-        let row = sqlx::query("SELECT round, sealed FROM round_keys LIMIT 1").fetch_optional(&self.pool).await?;
-        if let Some(row) = row {
-            let round = RoundId(rows::fixed(&row, 0)?);
-            RoundKey::unwrap(&row.try_get::<Vec<u8>, _>(1)?, &self.key, round).map_err(|_| StoreError::WrongKey)?;
-        }
-        Ok(())
     }
 
     /// A transaction that writes; rolled back if it is dropped.
@@ -352,7 +345,7 @@ impl Store for SqlStore {
     async fn ready(&self) -> Result<(), StoreError> {
         schema::check(&self.pool).await?;
         match self.engine.takes_writes(&self.pool).await.map_err(Failure::from)? {
-            true => Ok(()),
+            true => Ok(self.check_keys().await?),
             false => Err(StoreError::ReadOnly),
         }
     }

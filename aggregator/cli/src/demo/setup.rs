@@ -118,11 +118,11 @@ impl World {
             Authority::make(&authority_folder)?
         };
         sql::migrate(&plan.database).await?;
-        let (service_key, keys) = crate::serve::service_keys(folder, authority.public())?;
+        let (sealing, keys) = crate::serve::service_keys(folder, authority.public())?;
         let aggregator = keys.aggregator.public();
         let service = Service::start(Setup {
             database: plan.database.clone(),
-            service_key,
+            sealing,
             keys,
             listen: ([127, 0, 0, 1], 0).into(),
             operations: None,

@@ -42,7 +42,7 @@ impl SqlStore {
             first.entry(message.client()).or_insert(message);
         }
         let key = match phase {
-            PhaseKind::Unmasking => Some(sums::key_of(batch.tx, &self.key, round).await?),
+            PhaseKind::Unmasking => Some(sums::key_of(batch.tx, &self.keys, round).await?),
             _ => None,
         };
         let mut fresh = batch.insert_received(&first, key.as_ref()).await?;
@@ -71,7 +71,7 @@ impl SqlStore {
             return Ok(answers); // nothing to write; the gate's count is rolled back
         }
         batch.insert_mail(&fresh).await?;
-        sums::append(batch.tx, &self.key, round, fresh.values().copied()).await?;
+        sums::append(batch.tx, &self.keys, round, fresh.values().copied()).await?;
         batch.count(gate, fresh.len(), now).await?;
         writing.commit().await?;
         Ok(answers)

@@ -6,7 +6,7 @@ use veilsum_crypto::ids::{Digest, RoundId, TaskId, Timestamp};
 use veilsum_crypto::server::{PhaseKind, StatementKind};
 
 use super::rows::{Columns, Query, damaged, many};
-use super::{Committed, Failure, GATES, NewRound, RoundKey, SqlStore, log, micros};
+use super::{Committed, Failure, GATES, NewRound, SqlStore, log, micros};
 use crate::store::{Charge, ledger_entry, statement_entry};
 
 impl SqlStore {
@@ -84,11 +84,7 @@ impl SqlStore {
             .execute(&mut *writing.tx)
             .await?;
         insert_gates(&mut writing.tx, new).await?;
-        sqlx::query("INSERT INTO round_keys (round, sealed) VALUES ($1, $2)")
-            .bind(new.round.0.to_vec())
-            .bind(RoundKey::generate().wrap(&self.key, new.round))
-            .execute(&mut *writing.tx)
-            .await?;
+        self.insert_round_key(&mut writing.tx, new.round, new.opened).await?;
         let header = StatementKind::Header;
         if !insert_statement(&mut writing.tx, new.round, header, &new.header, &[]).await? {
             return Ok(Committed::Conflict); // a round of this name was purged

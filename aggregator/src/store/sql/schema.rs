@@ -16,8 +16,13 @@ macro_rules! files {
 }
 
 /// Name, up and down of each, by number from 1.
-const MIGRATIONS: [(&str, &str, &str); 4] =
-    [files!("0001_rounds"), files!("0002_log"), files!("0003_ledger"), files!("0004_exports")];
+const MIGRATIONS: [(&str, &str, &str); 5] = [
+    files!("0001_rounds"),
+    files!("0002_log"),
+    files!("0003_ledger"),
+    files!("0004_exports"),
+    files!("0005_sealing_keys"),
+];
 
 /// The schema version that this program was built for.
 pub const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;

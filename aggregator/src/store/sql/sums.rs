@@ -4,6 +4,7 @@
 //! sum = elements u32, ring_bits u8, packed[ceil(elements * ring_bits / 8)], cut in segments  §2.3
 //! ```
 
+use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
 use veilsum_crypto::ids::RoundId;
 use veilsum_crypto::math::ring::{RingBits, RingVector};
@@ -11,7 +12,7 @@ use veilsum_crypto::primitives::wipe;
 use veilsum_crypto::server::{Accepted, Keep, PhaseKind};
 
 use super::rows::{self, damaged};
-use super::{Failure, RoundKey, ServiceKey, SqlStore, StoreError, random};
+use super::{Failure, RoundKey, SealingKeys, SqlStore, StoreError, keys, random};
 use crate::store::seal::{SEAL_BYTES, SumPlace};
 
 /// A row holds at most 1 MiB: what the engines handle well, and small beside their limits.
@@ -23,7 +24,7 @@ const HEAD_BYTES: usize = 5;
 /// Adds up the masked inputs among `fresh` and appends their sum; nothing if there are none.
 pub(super) async fn append(
     tx: &mut Transaction<'static, Any>,
-    service_key: &ServiceKey,
+    keys: &SealingKeys,
     round: RoundId,
     fresh: impl Iterator<Item = &Accepted>,
 ) -> Result<(), Failure> {
@@ -37,7 +38,7 @@ pub(super) async fn append(
         add(&mut sum, vector)?;
         inputs += 1;
     }
-    let key = key_of(tx, service_key, round).await?;
+    let key = key_of(tx, keys, round).await?;
     let batch = random();
     for (segment, plain) in (0..).zip(to_bytes(&sum).chunks(SEGMENT_BYTES)) {
         let place = SumPlace { round, batch, segment, inputs };
@@ -59,15 +60,15 @@ pub(super) async fn append(
 /// The key of a round that admits messages.
 pub(super) async fn key_of(
     tx: &mut Transaction<'static, Any>,
-    service_key: &ServiceKey,
+    keys: &SealingKeys,
     round: RoundId,
 ) -> Result<RoundKey, Failure> {
-    let row = sqlx::query("SELECT sealed FROM round_keys WHERE round = $1")
+    let row = sqlx::query("SELECT sealed, sealed_by FROM round_keys WHERE round = $1")
         .bind(round.0.to_vec())
         .fetch_optional(&mut **tx)
         .await?
         .ok_or_else(|| damaged(format!("round {round} is open but has no key")))?;
-    open_key(&row.try_get::<Vec<u8>, _>(0)?, service_key, round)
+    open_key(&row, keys, round)
 }
 
 impl SqlStore {
@@ -126,11 +127,11 @@ impl SqlStore {
     }
 
     pub(super) async fn read_round_key(&self, round: RoundId) -> Result<Option<RoundKey>, Failure> {
-        let row = sqlx::query("SELECT sealed FROM round_keys WHERE round = $1")
+        let row = sqlx::query("SELECT sealed, sealed_by FROM round_keys WHERE round = $1")
             .bind(round.0.to_vec())
             .fetch_optional(&self.pool)
             .await?;
-        row.map(|row| open_key(&row.try_get::<Vec<u8>, _>(0)?, &self.key, round)).transpose()
+        row.map(|row| open_key(&row, &self.keys, round)).transpose()
     }
 
     /// [`SqlStore::read_sum`], with a round that is erased meanwhile not taken for a damaged one.
@@ -142,10 +143,11 @@ impl SqlStore {
     }
 }
 
-fn open_key(sealed: &[u8], service_key: &ServiceKey, round: RoundId) -> Result<RoundKey, Failure> {
-    let key = RoundKey::unwrap(sealed, service_key, round);
+fn open_key(row: &AnyRow, sealing_keys: &SealingKeys, round: RoundId) -> Result<RoundKey, Failure> {
+    let (sealed, sealed_by) = keys::read(row, 0)?;
+    let key = sealing_keys.unwrap(sealed_by, &sealed, round);
     wipe::stack_below();
-    Ok(key.map_err(|_| StoreError::WrongKey)?)
+    Ok(key?)
 }
 
 fn add(sum: &mut RingVector, vector: &RingVector) -> Result<(), Failure> {
