@@ -18,6 +18,8 @@ pub mod postgres;
 pub mod programs;
 pub mod proxy;
 pub mod simulate;
+pub mod sql_proxy;
+pub mod stores;
 pub mod timing;
 pub mod without;
 pub mod world;

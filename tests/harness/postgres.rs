@@ -5,9 +5,11 @@
 //! gets a schema of its own.
 
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::SocketAddr;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
 
+use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, Connection, Executor};
 
 /// The cluster's keeper. Its standard input is this process's: it ends when we do.
@@ -35,6 +37,24 @@ impl Schema {
         let Self { server, name } = self;
         let joint = if server.contains('?') { '&' } else { '?' };
         format!("{server}{joint}options[search_path]={name}")
+    }
+
+    /// Its address over something that listens here and speaks in clear text.
+    pub fn url_over(&self, address: SocketAddr) -> String {
+        let (server, query) = self.server.split_once('?').unwrap_or((self.server, ""));
+        let (scheme, rest) = server.split_once("://").expect("it was connected to");
+        let (place, database) = rest.split_once('/').unwrap_or((rest, ""));
+        let user = place.rsplit_once('@').map_or("", |(user, _)| user);
+        let is_kept =
+            |pair: &&str| !pair.is_empty() && !["host=", "port=", "ssl"].iter().any(|it| pair.starts_with(it));
+        let kept: String = query.split('&').filter(is_kept).map(|pair| format!("{pair}&")).collect();
+        let own = format!("sslmode=disable&options[search_path]={}", self.name);
+        format!("{scheme}://{user}@{address}/{database}?{kept}{own}")
+    }
+
+    /// Where its server listens.
+    pub fn server(&self) -> PgConnectOptions {
+        self.server.parse().expect("it was connected to")
     }
 
     /// Its name, for the catalogues.

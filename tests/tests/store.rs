@@ -1,16 +1,13 @@
-//! One suite for every store: SQLite, PostgreSQL, and the twin in memory that simulations run on.
+//! One suite for every store: SQLite, PostgreSQL, a PostgreSQL on which every transaction loses races, and the twin in memory
+//! that simulations run on.
 //!
-//! Claims C-12 (a client is counted once) and what the aggregator says of closed phases rest on these
-//! cases. Two replicas share every database; in memory both are one.
+//! Claim C-250; C-12 (a client is counted once) and what the aggregator says of closed phases rest on these cases. Two replicas
+//! share every database; in memory both are one.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use sha2::{Digest as _, Sha256};
 use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor, Row};
-use tempfile::TempDir;
 use tokio::task::JoinSet;
 use veilsum_aggregator::store::keys::SealingKeys;
 use veilsum_aggregator::store::seal::ServiceKey;
@@ -19,16 +16,14 @@ use veilsum_aggregator::store::{
     Charge, Committed, FaultRow, LedgerRow, NewRound, Purged, Retention, RevocationRow, Store, StoreError, TaskRound,
     Version, ledger_entry, root_entry, statement_entry,
 };
-use veilsum_crypto::ids::{ClientId, Digest, Party, RoundId, TaskId, Timestamp};
-use veilsum_crypto::math::ring::{RingBits, RingVector};
+use veilsum_crypto::ids::{Party, RoundId, TaskId, Timestamp};
 use veilsum_crypto::primitives::merkle;
 use veilsum_crypto::server::{Accepted, Admitted, Effect, Keep, PhaseKind, StatementKind};
-use verification::memory_store::MemoryStore;
 use verification::postgres::Schema;
-
-const TASK: TaskId = TaskId([0x7a; 16]);
-const KEY: &str = "5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e";
-const SALT: [u8; 32] = [0x5a; 32];
+use verification::stores::{
+    Home, KEY, SALT, SUM_LEN, TASK, World, add, advert, bit, block_on, client, digest, input, losing_races, memory,
+    message, postgres, sqlite, sqlite_url, statement,
+};
 
 /// Runs every case on every store.
 macro_rules! on_every_store {
@@ -44,6 +39,7 @@ macro_rules! on_every_store {
         on_every_store!(@ memory $($case)*);
         on_every_store!(@ sqlite $($case)*);
         on_every_store!(@ postgres $($case)*);
+        on_every_store!(@ losing_races $($case)*);
     };
 }
 
@@ -72,150 +68,6 @@ on_every_store! {
     what_is_logged_stands_between_statement_and_charge
     what_is_counted_is_what_was_admitted
     a_newer_revocation_list_takes_the_place_of_an_older_one
-}
-
-// ---- the stores --------------------------------------------------------------------------------
-
-/// Two replicas of one store, and what must outlive them.
-struct World<S> {
-    a: Arc<S>,
-    b: Arc<S>,
-    clock: AtomicU64,
-    /// Dropped last.
-    _home: Home,
-}
-
-enum Home {
-    Memory,
-    Directory { _dir: TempDir },
-    Schema { _schema: Schema },
-}
-
-async fn memory() -> World<MemoryStore> {
-    let store = Arc::new(MemoryStore::default());
-    World { a: store.clone(), b: store, clock: AtomicU64::new(1), _home: Home::Memory }
-}
-
-async fn sqlite() -> World<SqlStore> {
-    let dir = tempfile::tempdir().expect("a directory");
-    let url = sqlite_url(&dir);
-    two_replicas(&url, Home::Directory { _dir: dir }).await
-}
-
-async fn postgres() -> World<SqlStore> {
-    let schema = Schema::create().await;
-    let url = schema.url();
-    two_replicas(&url, Home::Schema { _schema: schema }).await
-}
-
-async fn two_replicas(url: &str, home: Home) -> World<SqlStore> {
-    migrate(url).await.expect("migrations apply");
-    let (a, b) = (Arc::new(open(url).await), Arc::new(open(url).await));
-    World { a, b, clock: AtomicU64::new(1), _home: home }
-}
-
-async fn open(url: &str) -> SqlStore {
-    SqlStore::open(url, ServiceKey::from_hex(KEY).expect("a key")).await.expect("the store opens")
-}
-
-fn sqlite_url(dir: &TempDir) -> String {
-    format!("sqlite:{}", dir.path().join("veilsum.db").display())
-}
-
-fn block_on(case: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    runtime.expect("a runtime").block_on(case);
-}
-
-// ---- steps that the cases share ----------------------------------------------------------------
-
-impl<S: Store> World<S> {
-    fn now(&self) -> Timestamp {
-        Timestamp(self.clock.fetch_add(1, Ordering::Relaxed))
-    }
-
-    async fn create_task(&self) {
-        let created = self.a.create_task(TASK, "file", b"model", self.now()).await;
-        assert_eq!(created.expect("the store answers"), Committed::Yes);
-    }
-
-    fn new_round(&self, counter: u64) -> NewRound {
-        NewRound {
-            round: round(counter),
-            task: TASK,
-            counter,
-            header: format!("header {counter}").into_bytes(),
-            state: b"advertising".to_vec(),
-            opened: self.now(),
-            salt: SALT,
-            charge: format!("charge {counter}").into_bytes(),
-        }
-    }
-
-    /// A round of a new task, in its first phase.
-    async fn round(&self) -> RoundId {
-        self.create_task().await;
-        self.next_round(1).await
-    }
-
-    async fn next_round(&self, counter: u64) -> RoundId {
-        let opened = self.a.open_round(&self.new_round(counter)).await;
-        assert_eq!(opened.expect("the store answers"), Committed::Yes);
-        round(counter)
-    }
-
-    /// A commit by the first replica that must win.
-    async fn commit(&self, round: RoundId, phase: PhaseKind, effects: &[Effect]) {
-        let version = self.a.load(round).await.expect("it answers").expect("it stands").version;
-        let committed = self.a.commit(round, version, phase, b"state", effects, self.now()).await;
-        assert_eq!(committed.expect("the store answers"), Committed::Yes, "to {phase:?}");
-    }
-
-    async fn admit(&self, round: RoundId, phase: PhaseKind, batch: &[Accepted]) -> Vec<Admitted> {
-        self.a.admit(round, phase, batch, self.now()).await.expect("the store answers")
-    }
-
-    /// The sum, as a round gets it: at unmasking.
-    async fn sum(&self, round: RoundId) -> Option<Vec<i64>> {
-        self.commit(round, PhaseKind::Confirming, &[]).await;
-        self.commit(round, PhaseKind::Unmasking, &[]).await;
-        let received = self.b.fence(round, PhaseKind::Unmasking).await.expect("it answers");
-        received.sum.map(|sum| sum.to_signed())
-    }
-}
-
-fn round(counter: u64) -> RoundId {
-    RoundId([counter as u8; 16])
-}
-
-fn client(number: u64) -> ClientId {
-    let mut id = [0xc1; 16];
-    id[8..].copy_from_slice(&number.to_be_bytes());
-    ClientId(id)
-}
-
-fn digest(text: impl AsRef<[u8]>) -> Digest {
-    Digest(Sha256::digest(text).into())
-}
-
-fn message(from: ClientId, body: &str) -> Accepted {
-    Accepted::unjudged(from, digest(body), Keep::Body(body.into()), Vec::new())
-}
-
-fn advert(from: ClientId, body: &str, keys: &[&str]) -> Accepted {
-    let claims = keys.iter().map(digest).collect();
-    Accepted::unjudged(from, digest(body), Keep::Body(body.into()), claims)
-}
-
-fn input(from: ClientId, statement: &str, values: &[i64]) -> Accepted {
-    let bits = RingBits::new(64).expect("64 bits are allowed");
-    let vector = RingVector::from_signed(values, bits);
-    let keep = Keep::Sum { statement: statement.into(), vector };
-    Accepted::unjudged(from, digest(statement), keep, Vec::new())
-}
-
-fn statement(kind: StatementKind, text: &str) -> Effect {
-    Effect::Statement { kind, bytes: text.into(), attachment: b"attachment".to_vec() }
 }
 
 // ---- the cases ---------------------------------------------------------------------------------
@@ -280,20 +132,6 @@ async fn send_inputs<S: Store>(store: &S, round: RoundId, worker: u64) -> Vec<(u
         }
     }
     fresh
-}
-
-const SUM_LEN: usize = 12;
-
-/// A power of two that no other input has.
-fn bit(client: u64, altered: bool) -> Vec<i64> {
-    let place = client as usize + if altered { 360 } else { 0 };
-    let mut values = vec![0; SUM_LEN];
-    values[place / 60] = 1 << (place % 60);
-    values
-}
-
-fn add(sum: &mut [i64], values: &[i64]) {
-    sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
 }
 
 async fn the_same_request_a_hundred_times_at_once_is_counted_once<S: Store>(world: World<S>) {
@@ -945,7 +783,7 @@ fn tables_of_another_version_are_refused_on_postgres() {
 fn another_service_key_is_refused_before_it_can_do_harm() {
     block_on(async {
         let world = sqlite().await;
-        let Home::Directory { _dir: dir } = &world._home else { unreachable!() };
+        let Home::Directory(dir) = &world.home else { unreachable!() };
         world.round().await;
         let refused = SqlStore::open(&sqlite_url(dir), ServiceKey::generate()).await.err();
         let refused = refused.expect("it must not open");
@@ -1015,7 +853,7 @@ fn a_retired_key_seals_nothing_more_on_postgres() {
 fn rows_from_before_keys_had_names_open_and_are_sealed_anew() {
     block_on(async {
         let world = sqlite().await;
-        let Home::Directory { _dir: dir } = &world._home else { unreachable!() };
+        let Home::Directory(dir) = &world.home else { unreachable!() };
         let round = world.round().await;
         world.commit(round, PhaseKind::Masking, &[]).await;
         execute(&sqlite_url(dir), "UPDATE round_keys SET sealed_by = NULL").await;
@@ -1041,7 +879,7 @@ fn sums_that_were_changed_moved_or_lost_are_damaged() {
             "DELETE FROM partial_sums",
         ] {
             let world = sqlite().await;
-            let Home::Directory { _dir: dir } = &world._home else { unreachable!() };
+            let Home::Directory(dir) = &world.home else { unreachable!() };
             let round = world.round().await;
             world.commit(round, PhaseKind::Masking, &[]).await;
             let large = vec![3; 200_000]; // two segments
@@ -1057,7 +895,7 @@ fn sums_that_were_changed_moved_or_lost_are_damaged() {
 fn a_round_key_that_was_changed_is_named() {
     block_on(async {
         let world = sqlite().await;
-        let Home::Directory { _dir: dir } = &world._home else { unreachable!() };
+        let Home::Directory(dir) = &world.home else { unreachable!() };
         let round = world.round().await;
         world.commit(round, PhaseKind::Masking, &[]).await;
         execute(&sqlite_url(dir), "UPDATE round_keys SET sealed = X'0011'").await;
@@ -1074,7 +912,7 @@ fn a_round_key_that_was_changed_is_named() {
 fn what_was_erased_is_in_no_file_of_sqlite() {
     block_on(async {
         let world = sqlite().await;
-        let Home::Directory { _dir: dir } = &world._home else { unreachable!() };
+        let Home::Directory(dir) = &world.home else { unreachable!() };
         let found = |needle: &[u8]| {
             let files = std::fs::read_dir(dir.path()).expect("it is there");
             let bytes = files.map(|it| std::fs::read(it.expect("it is there").path()).expect("read"));
@@ -1119,7 +957,7 @@ fn a_database_that_is_away_says_so() {
 fn broken_connections_lose_and_double_nothing() {
     block_on(async {
         let world = postgres().await;
-        let Home::Schema { _schema: schema } = &world._home else { unreachable!() };
+        let Home::Schema(schema) = &world.home else { unreachable!() };
         let round = world.round().await;
         world.commit(round, PhaseKind::Masking, &[]).await;
         let mut workers = JoinSet::new();

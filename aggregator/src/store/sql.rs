@@ -81,6 +81,14 @@ impl SqlStore {
         self.pool.close().await;
     }
 
+    async fn check(&self) -> Result<(), Failure> {
+        schema::check(&self.pool).await?;
+        match self.engine.takes_writes(&self.pool).await? {
+            true => self.check_keys().await,
+            false => Err(StoreError::ReadOnly.into()),
+        }
+    }
+
     /// A transaction that writes; rolled back if it is dropped.
     async fn begin(&self) -> Result<Writing<'_>, Failure> {
         let permit = self.writers.acquire().await.map_err(|_| sqlx::Error::PoolClosed)?;
@@ -343,10 +351,6 @@ impl Store for SqlStore {
     }
 
     async fn ready(&self) -> Result<(), StoreError> {
-        schema::check(&self.pool).await?;
-        match self.engine.takes_writes(&self.pool).await.map_err(Failure::from)? {
-            true => Ok(self.check_keys().await?),
-            false => Err(StoreError::ReadOnly),
-        }
+        retrying(|| self.check()).await
     }
 }

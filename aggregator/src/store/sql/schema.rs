@@ -3,6 +3,7 @@
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{AnyPool, Row, SqlSafeStr};
 
+use super::engine::{self, Kind};
 use super::{Engine, Failure, StoreError};
 
 macro_rules! files {
@@ -54,22 +55,22 @@ pub async fn undo(url: &str) -> Result<(), StoreError> {
 }
 
 /// Refuses tables of another version.
-pub(super) async fn check(pool: &AnyPool) -> Result<(), StoreError> {
+pub(super) async fn check(pool: &AnyPool) -> Result<(), Failure> {
     match version(pool).await? {
         SCHEMA_VERSION => Ok(()),
-        found => Err(StoreError::Schema { found, needed: SCHEMA_VERSION }),
+        found => Err(StoreError::Schema { found, needed: SCHEMA_VERSION }.into()),
     }
 }
 
-async fn version(pool: &AnyPool) -> Result<i64, StoreError> {
+async fn version(pool: &AnyPool) -> Result<i64, Failure> {
     let newest = sqlx::query("SELECT MAX(version) FROM _sqlx_migrations WHERE success")
         .fetch_one(pool)
         .await
         .and_then(|row| row.try_get::<Option<i64>, _>(0));
-    match newest.map_err(|error| StoreError::from(Failure::from(error))) {
+    match newest {
         Ok(version) => Ok(version.unwrap_or(0)),
-        Err(StoreError::Schema { found, .. }) => Ok(found), // no such table
-        Err(error) => Err(error),
+        Err(error) if engine::kind(&error) == Kind::NoTable => Ok(0),
+        Err(error) => Err(error.into()),
     }
 }
 
