@@ -1,6 +1,7 @@
 //! `kill`: replicas, clients and the database are killed at moments by chance, and every released sum is compared with what
 //! clients were told. See `verification::kill`.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use verification::kill::{self, Campaign};
 Examples:
   cargo run --release -p verification --bin kill -- --minutes 10 --store postgres
   cargo run --release -p verification --bin kill -- --minutes 10 --store sqlite --json
+  cargo run --release -p verification --bin kill -- --minutes 10 --store postgres --points
 
 Exit code: 0 if nothing was lost, doubled or otherwise wrong, 1 if something was, 2 for wrong options."
 )]
@@ -29,6 +31,9 @@ struct Options {
     /// On which engine
     #[arg(long, value_enum, default_value_t = Store::Postgres)]
     store: Store,
+    /// Kill replicas only: before and after each kind of commit, before and after each kind of answer
+    #[arg(long)]
+    points: bool,
     /// What is killed when follows from it; by chance if absent
     #[arg(long)]
     seed: Option<u64>,
@@ -71,10 +76,12 @@ fn main() -> ExitCode {
     } else {
         println!("seed {}", campaign.seed);
     }
-    let report = kill::run(&campaign, |kills| {
-        bar.set_message(format!("killed: {kills:?}"));
+    let progress = |kills: &BTreeMap<String, u64>| {
+        let total: u64 = kills.values().sum();
+        bar.set_message(format!("{total} kills, of {} kinds", kills.len()));
         bar.tick();
-    });
+    };
+    let report = if options.points { kill::run_at_points(&campaign, progress) } else { kill::run(&campaign, progress) };
     bar.finish_and_clear();
     if options.json {
         let json = serde_json::json!({
@@ -83,7 +90,8 @@ fn main() -> ExitCode {
         });
         println!("{json}");
     } else {
-        println!("kills {}: {:?}", report.kills_total(), report.kills);
+        println!("kills {}", report.kills_total());
+        report.kills.iter().for_each(|(what, times)| println!("{times:7} {what}"));
         println!("rounds: {} released, {} abandoned", report.released, report.abandoned);
         println!("uploads told accepted in released rounds: {}", report.accepted);
         println!("lost {}, double {}, other {}", report.lost.len(), report.double.len(), report.violations.len());

@@ -3,6 +3,7 @@
 //! ```text
 //! stage     what runs: `veilsum serve` twice on one database, lasting clients, PostgreSQL with fsync; kill and bring back
 //! run       what is killed when, from one seed
+//! points    replicas killed before and after each commit and each answer
 //! judge     every released sum against what clients were told
 //! ```
 //! Client i adds 1 to the i-th element of the sum and nothing else, and there is no noise: whoever is lost or counted twice
@@ -12,6 +13,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 mod judge;
+mod points;
 mod stage;
 
 pub use stage::Store;
@@ -45,8 +47,8 @@ pub struct Campaign {
 /// What came of it.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// By what was killed.
-    pub kills: BTreeMap<&'static str, u64>,
+    /// By what was killed; at points, by the point.
+    pub kills: BTreeMap<String, u64>,
     /// Rounds whose sum was released.
     pub released: u64,
     /// Rounds that ended without one.
@@ -74,9 +76,9 @@ impl Report {
 }
 
 /// Runs a campaign; `progress` hears of every kill.
-pub fn run(campaign: &Campaign, mut progress: impl FnMut(&BTreeMap<&'static str, u64>)) -> Report {
+pub fn run(campaign: &Campaign, mut progress: impl FnMut(&BTreeMap<String, u64>)) -> Report {
     let mut dice = Dice::new(campaign.seed, "kills");
-    let mut stage = Stage::set(campaign.store);
+    let mut stage = Stage::set(campaign.store, None);
     let started = Instant::now();
     let mut kills = BTreeMap::new();
     let mut total = 0;
@@ -102,13 +104,37 @@ pub fn run(campaign: &Campaign, mut progress: impl FnMut(&BTreeMap<&'static str,
             _ => Target::Replica(dice.index(stage::REPLICAS)),
         };
         if stage.kill(target) {
-            *kills.entry(target.name()).or_default() += 1;
+            *kills.entry(target.name().to_owned()).or_default() += 1;
             total += 1;
             back.push((Instant::now() + Duration::from_millis(dice.below(400)), target));
             progress(&kills);
         }
     }
     back.into_iter().for_each(|(_, target)| stage.bring_back(target));
+    stage.settle();
+    let mut report = judge::judge(&stage);
+    report.kills = kills;
+    report
+}
+
+/// Runs a campaign in which replicas are killed at points (`points`), each about as often as the others, and nothing else is.
+pub fn run_at_points(campaign: &Campaign, mut progress: impl FnMut(&BTreeMap<String, u64>)) -> Report {
+    let mut dice = Dice::new(campaign.seed, "pauses");
+    let mut stage = Stage::set(campaign.store, Some(campaign.seed));
+    let started = Instant::now();
+    let mut kills = BTreeMap::new();
+    while started.elapsed() < campaign.duration && kills.values().sum::<u64>() < campaign.kills_max {
+        std::thread::sleep(Duration::from_millis(dice.between(campaign.pause_ms.0, campaign.pause_ms.1)));
+        let points = stage.points().expect("it was set with points");
+        points.arm();
+        while !(0..stage::REPLICAS).any(|number| stage.has_ended(number)) && started.elapsed() < campaign.duration {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        kills = points.struck();
+        progress(&kills);
+        std::thread::sleep(Duration::from_millis(dice.below(400)));
+        stage.mend();
+    }
     stage.settle();
     let mut report = judge::judge(&stage);
     report.kills = kills;

@@ -41,15 +41,7 @@ impl Schema {
 
     /// Its address over something that listens here and speaks in clear text.
     pub fn url_over(&self, address: SocketAddr) -> String {
-        let (server, query) = self.server.split_once('?').unwrap_or((self.server, ""));
-        let (scheme, rest) = server.split_once("://").expect("it was connected to");
-        let (place, database) = rest.split_once('/').unwrap_or((rest, ""));
-        let user = place.rsplit_once('@').map_or("", |(user, _)| user);
-        let is_kept =
-            |pair: &&str| !pair.is_empty() && !["host=", "port=", "ssl"].iter().any(|it| pair.starts_with(it));
-        let kept: String = query.split('&').filter(is_kept).map(|pair| format!("{pair}&")).collect();
-        let own = format!("sslmode=disable&options[search_path]={}", self.name);
-        format!("{scheme}://{user}@{address}/{database}?{kept}{own}")
+        url_over(&self.url(), address)
     }
 
     /// Where its server listens.
@@ -82,6 +74,17 @@ impl Drop for Schema {
         });
         let _ = dropping.join();
     }
+}
+
+/// The address of a database over something that listens here and speaks in clear text.
+pub fn url_over(url: &str, address: SocketAddr) -> String {
+    let (server, query) = url.split_once('?').unwrap_or((url, ""));
+    let (scheme, rest) = server.split_once("://").expect("a database's address");
+    let (place, database) = rest.split_once('/').unwrap_or((rest, ""));
+    let user = place.rsplit_once('@').map_or("", |(user, _)| user);
+    let is_kept = |pair: &&str| !pair.is_empty() && !["host=", "port=", "ssl"].iter().any(|it| pair.starts_with(it));
+    let kept: String = query.split('&').filter(is_kept).map(|pair| format!("&{pair}")).collect();
+    format!("{scheme}://{user}@{address}/{database}?sslmode=disable{kept}")
 }
 
 async fn run(server: &str, statement: String) {

@@ -9,11 +9,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+use sqlx::postgres::PgConnectOptions;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::task::AbortHandle;
-
-use crate::postgres::Schema;
 
 /// What happens to a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,8 +30,8 @@ pub enum Fault {
 /// One request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Request {
-    /// Counts all requests over this proxy.
-    pub number: usize,
+    /// Counts the connections over this proxy.
+    pub connection: usize,
     /// The SQL.
     pub text: String,
     /// Prepared only; otherwise executed.
@@ -80,9 +79,8 @@ enum Server {
 }
 
 impl SqlProxy {
-    /// One before the server of this schema.
-    pub async fn before(schema: &Schema) -> Self {
-        let server = schema.server();
+    /// One before this server.
+    pub async fn before(server: &PgConnectOptions) -> Self {
         let port = server.get_port();
         let server = match server.get_socket() {
             Some(folder) => Server::Socket(folder.join(format!(".s.PGSQL.{port}"))),
@@ -94,10 +92,11 @@ impl SqlProxy {
         let shared = Arc::new(Shared { server, state: Mutex::new(state) });
         let each = shared.clone();
         let accepting = tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
+            for connection in 0.. {
+                let Ok((client, _)) = listener.accept().await else { break };
                 let shared = each.clone();
                 // A broken connection is the purpose.
-                tokio::spawn(async move { shared.carry(client).await.unwrap_or_default() });
+                tokio::spawn(async move { shared.carry(connection, client).await.unwrap_or_default() });
             }
         });
         Self { address, shared, accepting: accepting.abort_handle() }
@@ -127,17 +126,20 @@ impl Drop for SqlProxy {
 }
 
 impl Shared {
-    async fn carry(&self, client: TcpStream) -> std::io::Result<()> {
+    async fn carry(&self, connection: usize, client: TcpStream) -> std::io::Result<()> {
         client.set_nodelay(true)?; // answers go out in several writes
         match &self.server {
-            Server::Socket(path) => self.relay(client, UnixStream::connect(path).await?).await,
-            Server::Tcp(host, port) => self.relay(client, TcpStream::connect((host.as_str(), *port)).await?).await,
+            Server::Socket(path) => self.relay(connection, client, UnixStream::connect(path).await?).await,
+            Server::Tcp(host, port) => {
+                self.relay(connection, client, TcpStream::connect((host.as_str(), *port)).await?).await
+            }
         }
     }
 
     /// One request after the other; the client waits for each answer, or has sent the next already.
     async fn relay(
         &self,
+        connection: usize,
         mut client: TcpStream,
         mut server: impl AsyncRead + AsyncWrite + Unpin,
     ) -> std::io::Result<()> {
@@ -150,7 +152,7 @@ impl Shared {
         let mut client_speaks = answer(&mut server, Some(&mut client)).await?;
         while client_speaks {
             let request = read_request(&mut client, &mut prepared).await?;
-            let (bytes, text) = match request {
+            let (bytes, asked) = match request {
                 Asked::Words(bytes) => {
                     server.write_all(&bytes).await?;
                     client_speaks = answer(&mut server, Some(&mut client)).await?;
@@ -158,7 +160,7 @@ impl Shared {
                 }
                 Asked::Sql { bytes, text, is_prepared } => (bytes, (text, is_prepared)),
             };
-            match self.judgement(text) {
+            match self.judgement(connection, asked) {
                 None => server.write_all(&bytes).await?,
                 Some(Fault::Raise(code)) => {
                     let raise = format!("DO $$ BEGIN RAISE EXCEPTION 'planted' USING ERRCODE = '{code}'; END $$\0");
@@ -179,9 +181,9 @@ impl Shared {
         Ok(())
     }
 
-    fn judgement(&self, (text, is_prepared): (String, bool)) -> Option<Fault> {
+    fn judgement(&self, connection: usize, (text, is_prepared): (String, bool)) -> Option<Fault> {
         let mut state = self.state.lock().expect("no judge panics");
-        let request = Request { number: state.seen.len(), text, is_prepared };
+        let request = Request { connection, text, is_prepared };
         let fault = (state.judge)(&request);
         state.seen.push(request);
         state.faults += usize::from(fault.is_some());

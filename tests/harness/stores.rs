@@ -74,7 +74,7 @@ pub async fn postgres() -> World<SqlStore> {
 pub async fn losing_races() -> World<SqlStore> {
     let schema = Schema::create().await;
     migrate(&schema.url()).await.expect("migrations apply");
-    let proxies = [SqlProxy::before(&schema).await, SqlProxy::before(&schema).await];
+    let proxies = [SqlProxy::before(&schema.server()).await, SqlProxy::before(&schema.server()).await];
     for (seed, proxy) in (1..).zip(&proxies) {
         let (mut known, mut dice) = (BTreeSet::new(), Dice::new(seed, "races"));
         proxy.judge(move |request| {

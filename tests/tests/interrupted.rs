@@ -42,7 +42,7 @@ impl Stage {
     async fn set() -> Self {
         let schema = Schema::create().await;
         migrate(&schema.url()).await.expect("migrations apply");
-        let proxies = [SqlProxy::before(&schema).await, SqlProxy::before(&schema).await];
+        let proxies = [SqlProxy::before(&schema.server()).await, SqlProxy::before(&schema.server()).await];
         let [a, b] = proxies.each_ref().map(|proxy| schema.url_over(proxy.address));
         Self { stores: [open(&a).await.into(), open(&b).await.into()], proxies, _schema: schema }
     }

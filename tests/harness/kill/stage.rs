@@ -1,8 +1,10 @@
 //! What runs in a kill campaign, and how it is killed and brought back.
 
 use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -12,6 +14,7 @@ use veilsum_crypto::primitives::signature::IdentitySecretKey;
 use veilsum_crypto::testing::os_rng;
 
 use super::CLIENTS;
+use super::points::{Points, Slot};
 use crate::deployment::{Owner, enrol, free_port};
 use crate::postgres::Cluster;
 use crate::programs::{lasting_client, veilsum_program};
@@ -62,7 +65,8 @@ pub struct Stage {
     pub task: TaskId,
     owners: Vec<Owner>,
     ports: [u16; REPLICAS],
-    replicas: [Option<Child>; REPLICAS],
+    replicas: [Slot; REPLICAS],
+    points: Option<Points>,
     clients: Vec<Option<Child>>,
     cluster: Option<(Cluster, bool)>,
 }
@@ -97,8 +101,8 @@ fn task() -> TaskFile {
 }
 
 impl Stage {
-    /// Starts everything.
-    pub fn set(store: Store) -> Self {
+    /// Starts everything; with a seed for points, replicas stand between proxies that kill them there.
+    pub fn set(store: Store, points: Option<u64>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let cluster = (store == Store::Postgres).then(|| (Cluster::start(&["-c", "fsync=on"]), true));
         let url = match &cluster {
@@ -119,13 +123,16 @@ impl Stage {
         std::fs::write(folder.path().join("veilsum.toml"), config).expect("room");
         let migrated = Command::new(veilsum_program()).args(["migrate", "--database", &url]).output();
         assert!(migrated.expect("it was built").status.success(), "the tables are made");
+        let ports = std::array::from_fn(|_| free_port());
+        let replicas: [Slot; REPLICAS] = std::array::from_fn(|_| Slot::default());
         let mut stage = Self {
+            points: points.map(|seed| Points::set(&url, &replicas, &ports, seed)),
             folder,
             url,
             task: file.id(),
             owners,
-            ports: std::array::from_fn(|_| free_port()),
-            replicas: [const { None }; REPLICAS],
+            ports,
+            replicas,
             clients: (0..CLIENTS).map(|_| None).collect(),
             cluster,
         };
@@ -139,7 +146,7 @@ impl Stage {
     /// Takes it away as it stands; false if it was away already.
     pub fn kill(&mut self, target: Target) -> bool {
         let running = match target {
-            Target::Replica(number) => self.replicas[number].take(),
+            Target::Replica(number) => self.slot(number).take(),
             Target::Client(number) => self.clients[number].take(),
             Target::Database => {
                 let Some((cluster, runs @ true)) = &mut self.cluster else { return false };
@@ -157,7 +164,10 @@ impl Stage {
     /// Starts it again.
     pub fn bring_back(&mut self, target: Target) {
         match target {
-            Target::Replica(number) => self.replicas[number] = Some(self.replica(number)),
+            Target::Replica(number) => {
+                let replica = self.replica(number);
+                *self.slot(number) = Some(replica);
+            }
             Target::Client(number) => self.clients[number] = Some(self.client(number)),
             Target::Database => {
                 if let Some((cluster, runs @ false)) = &mut self.cluster {
@@ -170,14 +180,24 @@ impl Stage {
     }
 
     /// A replica that found no database when it started has ended, as a service manager would start it again.
-    fn mend(&mut self) {
-        for number in 0..REPLICAS {
-            let ended =
-                self.replicas[number].as_mut().is_some_and(|child| child.try_wait().is_ok_and(|it| it.is_some()));
-            if ended {
-                self.replicas[number] = Some(self.replica(number));
-            }
+    pub fn mend(&mut self) {
+        for number in (0..REPLICAS).filter(|number| self.has_ended(*number)).collect::<Vec<_>>() {
+            self.bring_back(Target::Replica(number));
         }
+    }
+
+    /// Whether a replica is no more although nobody took it away by [`Stage::kill`].
+    pub fn has_ended(&self, number: usize) -> bool {
+        self.slot(number).as_mut().is_some_and(|child| child.try_wait().is_ok_and(|it| it.is_some()))
+    }
+
+    /// Where replicas are killed, if it is at points.
+    pub fn points(&self) -> Option<&Points> {
+        self.points.as_ref()
+    }
+
+    fn slot(&self, number: usize) -> MutexGuard<'_, Option<Child>> {
+        self.replicas[number].lock().expect("nobody panics")
     }
 
     fn replica(&self, number: usize) -> Child {
@@ -185,6 +205,7 @@ impl Stage {
             .args(["serve", "--json", "--config"])
             .arg(self.folder.path().join("veilsum.toml"))
             .env("VEILSUM_LISTEN", format!("127.0.0.1:{}", self.ports[number]))
+            .env("VEILSUM_DATABASE", self.points.as_ref().map_or(self.url.clone(), |it| it.database(&self.url, number)))
             .env("RUST_LOG", "warn")
             .stdout(Stdio::piped())
             .stderr(self.log(&format!("replica-{number}.log")))
@@ -197,11 +218,17 @@ impl Stage {
         Command::new(lasting_client())
             .args([&owner.identity, &self.join(), &owner.state, &self.journal(number)])
             .arg(number.to_string())
-            .args(self.ports.map(|port| format!("http://127.0.0.1:{port}")))
+            .args((0..REPLICAS).map(|replica| format!("http://{}", self.address(replica))))
             .stdout(Stdio::null())
             .stderr(self.log(&format!("client-{number}.log")))
             .spawn()
             .expect("it was built")
+    }
+
+    /// Where clients reach a replica.
+    fn address(&self, replica: usize) -> SocketAddr {
+        let own = SocketAddr::from(([127, 0, 0, 1], self.ports[replica]));
+        self.points.as_ref().map_or(own, |points| points.address(replica))
     }
 
     fn log(&self, name: &str) -> std::fs::File {
@@ -233,7 +260,7 @@ impl Stage {
 
     /// The first line of a replica says that it listens.
     fn await_replica(&mut self, number: usize) {
-        let stdout = self.replicas[number].as_mut().and_then(|child| child.stdout.take()).expect("piped");
+        let stdout = self.slot(number).as_mut().and_then(|child| child.stdout.take()).expect("piped");
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line).expect("it speaks");
         assert!(!line.is_empty(), "the service does not start: {:?}", self.said());
@@ -241,6 +268,7 @@ impl Stage {
 
     /// Nothing is killed any more: what is under way comes to an end, then all are stopped but the database.
     pub fn settle(&mut self) {
+        self.points.iter().for_each(Points::disarm);
         let until = Instant::now() + SETTLE;
         while Instant::now() < until {
             self.mend();
@@ -255,9 +283,9 @@ impl Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        for child in self.replicas.iter_mut().chain(&mut self.clients).flatten() {
-            let _ = child.kill();
-            let _ = child.wait();
+        let clients = (0..CLIENTS as usize).map(Target::Client);
+        for target in clients.chain((0..REPLICAS).map(Target::Replica)) {
+            self.kill(target);
         }
     }
 }
