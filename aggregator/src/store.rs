@@ -25,6 +25,9 @@ pub enum StoreError {
     /// No connection, or it broke; trying again is safe.
     #[error("the database cannot be reached: {0}; check that it runs and that the address is right")]
     Away(String),
+    /// It answers, and its disk takes nothing more; trying again is safe.
+    #[error("the database cannot write: {0}; its disk is full or fails: make room, and what was under way goes on")]
+    NoRoom(String),
     /// The tables are of another version.
     #[error(
         "the database has schema version {found}, this program needs {needed}; run `veilsum migrate` with the newer of the two programs"
@@ -38,7 +41,7 @@ pub enum StoreError {
     /// A row that this program wrote cannot be read back.
     #[error("a stored row is damaged: {0}")]
     Damaged(String),
-    /// It answers, and did not do what was asked: a full disk, a missing permission, a CHECK.
+    /// It answers, and did not do what was asked: a limit, a CHECK.
     #[error("the database refused a statement: {0}")]
     Refused(String),
     /// It lets this role not in, or not to a table.

@@ -100,8 +100,10 @@ pub fn run(campaign: &Campaign, mut progress: impl FnMut(&BTreeMap<String, u64>)
         let target = match dice.below(100) {
             0..45 => Target::Replica(dice.index(stage::REPLICAS)),
             45..85 => Target::Client(dice.index(CLIENTS as usize)),
-            _ if campaign.store == Store::Postgres => Target::Database,
-            _ => Target::Replica(dice.index(stage::REPLICAS)),
+            _ => match campaign.store {
+                Store::Postgres => Target::Database,
+                Store::Sqlite => Target::Room,
+            },
         };
         if stage.kill(target) {
             *kills.entry(target.name().to_owned()).or_default() += 1;

@@ -18,12 +18,13 @@ use verification::stores::{
 };
 
 /// Everything that can happen to one statement.
-const FAULTS: [Fault; 9] = [
+const FAULTS: [Fault; 10] = [
     Fault::Raise("40001"),
     Fault::Raise("40P01"),
     Fault::Raise("08006"),
     Fault::Raise("57P01"),
     Fault::Raise("53300"),
+    Fault::Raise("53100"),
     Fault::End("57P01"),
     Fault::End("53300"),
     Fault::CutBefore,
@@ -70,7 +71,7 @@ impl Teller<'_> {
         loop {
             match verb(self.store).await {
                 Ok(answer) => return (answer, was_away),
-                Err(StoreError::Away(_)) => {
+                Err(StoreError::Away(_) | StoreError::NoRoom(_)) => {
                     self.away.fetch_add(1, Ordering::Relaxed);
                     was_away = true;
                 }
@@ -298,7 +299,7 @@ fn replicas_that_race_over_broken_connections_count_everybody_once() {
                     let number = (number + worker as u64 * 20) % clients;
                     let input = [input(client(number), "input", &bit(number, false))];
                     while let Err(error) = store.admit(round(1), PhaseKind::Masking, &input, Timestamp(4)).await {
-                        assert!(matches!(error, StoreError::Away(_)), "{error}");
+                        assert!(matches!(error, StoreError::Away(_) | StoreError::NoRoom(_)), "{error}");
                         unanswered += 1;
                     }
                 }

@@ -282,7 +282,9 @@ pub fn log_origin(aggregator: &IdentityPublicKey) -> String {
 pub fn logs(default: &str) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| default.into());
     // A second call, in tests, changes nothing.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).json().try_init();
+    // A log that cannot be written, on a full disk say, is no reason to end: without this its own complaint would panic.
+    let log = tracing_subscriber::fmt().log_internal_errors(false).with_env_filter(filter);
+    let _ = log.with_writer(std::io::stderr).json().try_init();
 }
 
 async fn stop_signal(until_stdin_ends: bool) -> Result<()> {

@@ -75,8 +75,8 @@ impl From<RoundError> for Problem {
             RoundError::Conflict { rule, .. } => Self::new(StatusCode::CONFLICT, rule, detail),
             RoundError::Forbidden { rule, .. } => Self::new(StatusCode::FORBIDDEN, Some(rule), detail),
             RoundError::Busy | RoundError::ShuttingDown => Self::new(StatusCode::SERVICE_UNAVAILABLE, None, detail),
-            RoundError::Store(StoreError::Away(why)) => {
-                tracing::error!(why, "the store is away");
+            RoundError::Store(StoreError::Away(_) | StoreError::NoRoom(_)) => {
+                tracing::error!(why = detail, "the store is away");
                 Self::new(
                     StatusCode::SERVICE_UNAVAILABLE,
                     None,

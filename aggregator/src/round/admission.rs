@@ -87,7 +87,9 @@ impl<S: Store> Rounds<S> {
             for (index, answer) in answers.into_iter().enumerate() {
                 let said = match &outcome {
                     Ok(admitted) => Ok(admitted.get(index).copied().unwrap_or(Admitted::Closed)),
-                    Err(StoreError::Away(why)) => Err(Refusal { is_passing: true, why: why.clone() }),
+                    Err(StoreError::Away(why) | StoreError::NoRoom(why)) => {
+                        Err(Refusal { is_passing: true, why: why.clone() })
+                    }
                     Err(error) => Err(Refusal { is_passing: false, why: error.to_string() }),
                 };
                 let _ = answer.send(said); // who went away asks again

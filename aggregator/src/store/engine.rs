@@ -102,6 +102,8 @@ pub(super) enum Kind {
     LostRace,
     /// There is no connection, or it broke.
     Away,
+    /// Its disk takes nothing more.
+    NoRoom,
     /// A table is missing.
     NoTable,
     /// No such role, password, database, or right.
@@ -117,9 +119,11 @@ pub(super) fn kind(error: &sqlx::Error) -> Kind {
         Database(database) => match database.code().as_deref() {
             // serialization failure, deadlock; SQLITE_BUSY and its kinds, SQLITE_PROTOCOL
             Some("40001" | "40P01" | "5" | "261" | "517" | "773" | "15") => Kind::LostRace,
-            // shutting down, starting up, full, a standby; SQLITE_CANTOPEN
+            // shutting down, starting up, too many connections, a standby; SQLITE_CANTOPEN
             Some("57P01" | "57P02" | "57P03" | "53300" | "25006" | "14") => Kind::Away,
             Some(code) if code.len() == 5 && code.starts_with("08") => Kind::Away,
+            // disk full; SQLITE_FULL, SQLITE_IOERR_WRITE: a limit of the file system says so
+            Some("53100" | "13" | "778") => Kind::NoRoom,
             Some("28P01" | "28000" | "3D000" | "42501") => Kind::Denied,
             Some("42P01") => Kind::NoTable,
             Some("1") if database.message().starts_with("no such table") => Kind::NoTable,

@@ -150,6 +150,7 @@ impl From<Failure> for StoreError {
             Failure::LostRace => StoreError::Away("it is too busy".to_owned()),
             Failure::Sql(error) => match engine::kind(&error) {
                 Kind::Away | Kind::LostRace => StoreError::Away(error.to_string()),
+                Kind::NoRoom => StoreError::NoRoom(error.to_string()),
                 Kind::NoTable => StoreError::Schema { found: 0, needed: SCHEMA_VERSION },
                 Kind::Denied => StoreError::Denied(error.to_string()),
                 Kind::Refused if error.as_database_error().is_none() => {

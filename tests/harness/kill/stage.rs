@@ -42,6 +42,8 @@ pub enum Target {
     Client(usize),
     /// PostgreSQL.
     Database,
+    /// Room on SQLite's disk.
+    Room,
 }
 
 impl Target {
@@ -51,6 +53,7 @@ impl Target {
             Self::Replica(_) => "replica",
             Self::Client(_) => "client",
             Self::Database => "database",
+            Self::Room => "room on the disk",
         }
     }
 }
@@ -154,6 +157,7 @@ impl Stage {
                 *runs = false;
                 return true;
             }
+            Target::Room => return self.limit_files("4096:") > 0,
         };
         let Some(mut child) = running else { return false };
         child.kill().expect("it is ours"); // SIGKILL
@@ -169,6 +173,9 @@ impl Stage {
                 *self.slot(number) = Some(replica);
             }
             Target::Client(number) => self.clients[number] = Some(self.client(number)),
+            Target::Room => {
+                self.limit_files("unlimited:");
+            }
             Target::Database => {
                 if let Some((cluster, runs @ false)) = &mut self.cluster {
                     cluster.restart();
@@ -177,6 +184,17 @@ impl Stage {
             }
         }
         self.mend();
+    }
+
+    /// No replica may write beyond this place of a file: it is told so as by a full disk. How many there are.
+    fn limit_files(&self, limit: &str) -> usize {
+        let pids: Vec<_> = (0..REPLICAS).filter_map(|number| self.slot(number).as_ref().map(Child::id)).collect();
+        for pid in &pids {
+            let limited =
+                Command::new("prlimit").args(["--pid", &pid.to_string(), &format!("--fsize={limit}")]).output();
+            assert!(limited.is_ok(), "prlimit is part of util-linux"); // false for a process that has just ended
+        }
+        pids.len()
     }
 
     /// A replica that found no database when it started has ended, as a service manager would start it again.
@@ -201,7 +219,10 @@ impl Stage {
     }
 
     fn replica(&self, number: usize) -> Child {
-        Command::new(veilsum_program())
+        // What goes beyond a limit of files is an error to it, and not its end.
+        Command::new("sh")
+            .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
+            .arg(veilsum_program())
             .args(["serve", "--json", "--config"])
             .arg(self.folder.path().join("veilsum.toml"))
             .env("VEILSUM_LISTEN", format!("127.0.0.1:{}", self.ports[number]))
