@@ -40,8 +40,8 @@ CREATE INDEX rounds_over ON rounds (over_us);
 -- Where admissions and closing meet: eight rows a round, made when it opens. An admission holds one
 -- of them until it commits; the fence writes all, so it waits for admissions and stops new ones.
 CREATE TABLE gates (
-    round       BYTEA  NOT NULL,
-    gate        BIGINT NOT NULL CHECK (gate BETWEEN 0 AND 7),
+    round       BYTEA  NOT NULL,  -- of which round
+    gate        BIGINT NOT NULL CHECK (gate BETWEEN 0 AND 7), -- which of the eight
     -- what changes:
     open_for    BIGINT NOT NULL,  -- the phase that may be admitted, or -1; with the fence and with every commit
     batches     BIGINT NOT NULL,  -- admissions in this phase; with every admission, 0 when a phase opens
@@ -52,18 +52,18 @@ CREATE TABLE gates (
 
 -- One row per client and phase: who counts. Its primary key is what makes a client count once.
 CREATE TABLE received (
-    round       BYTEA  NOT NULL,
-    phase       BIGINT NOT NULL,
-    client      BYTEA  NOT NULL CHECK (LENGTH(client) = 16),
+    round       BYTEA  NOT NULL,  -- in which round
+    phase       BIGINT NOT NULL,  -- PhaseKind: what the message is
+    client      BYTEA  NOT NULL CHECK (LENGTH(client) = 16), -- ClientId: whose
     digest      BYTEA  NOT NULL,  -- SHA-256 of the whole message: the same bytes again succeed; outlives the body
     -- what changes:
-    body        BYTEA,            -- the message (of a masked input: the statement only); NULL once the round is erased
+    body        BYTEA,            -- the message (of a masked input: the statement only; of an answer: sealed by the round key); NULL once erased
     PRIMARY KEY (round, phase, client)
 );
 
 -- Keys that must be unique in a round: whoever claims one first has it, R-09. Deleted when the round is erased.
 CREATE TABLE claims (
-    round       BYTEA  NOT NULL,
+    round       BYTEA  NOT NULL,  -- in which round
     claim       BYTEA  NOT NULL,  -- digest of the key
     client      BYTEA  NOT NULL,  -- who has it
     PRIMARY KEY (round, claim)
@@ -71,17 +71,17 @@ CREATE TABLE claims (
 
 -- Mailboxes: shares on the way to their holders, sealed by the dealer for the holder. Deleted when the round is erased.
 CREATE TABLE mail (
-    round       BYTEA  NOT NULL,
-    recipient   BYTEA  NOT NULL,
-    dealer      BYTEA  NOT NULL,
-    item        BYTEA  NOT NULL,  -- mail item
+    round       BYTEA  NOT NULL,  -- in which round
+    recipient   BYTEA  NOT NULL,  -- ClientId: for whom
+    dealer      BYTEA  NOT NULL,  -- ClientId: from whom
+    item        BYTEA  NOT NULL,  -- mail item, sealed by the dealer for the recipient
     PRIMARY KEY (round, recipient, dealer)
 );
 
 -- Sums of masked inputs, one per admission, cut in segments. A sum over a single input is that input,
 -- and the write-ahead log remembers it: so they are sealed. Deleted when the round is erased.
 CREATE TABLE partial_sums (
-    round       BYTEA  NOT NULL,
+    round       BYTEA  NOT NULL,  -- of which round
     batch       BYTEA  NOT NULL,  -- 16 random bytes, one value per admission
     segment     BIGINT NOT NULL,  -- from 0
     inputs      BIGINT NOT NULL CHECK (inputs > 0), -- how many inputs were added up; the same in all segments
@@ -91,15 +91,15 @@ CREATE TABLE partial_sums (
 
 -- The key that seals a round's sums. Deleted when the round is erased, and the sums with it.
 CREATE TABLE round_keys (
-    round       BYTEA  NOT NULL PRIMARY KEY,
+    round       BYTEA  NOT NULL PRIMARY KEY, -- of which round
     sealed      BYTEA  NOT NULL   -- sealed by the service key: 32 random bytes
 );
 
 -- Who is named for what, with proof. Never deleted.
 CREATE TABLE faults (
-    round       BYTEA  NOT NULL,
-    phase       BIGINT NOT NULL,
-    client      BYTEA  NOT NULL,
+    round       BYTEA  NOT NULL,  -- in which round
+    phase       BIGINT NOT NULL,  -- PhaseKind: in which phase
+    client      BYTEA  NOT NULL,  -- ClientId: who
     rule        BIGINT NOT NULL CHECK (rule BETWEEN 0 AND 255), -- the rule broken
     evidence    BYTEA  NOT NULL,  -- bytes that bear the client's valid signature
     PRIMARY KEY (round, phase, client)

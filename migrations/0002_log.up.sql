@@ -3,7 +3,7 @@
 -- Statements of the aggregator's chain, unsigned: only what is read back is signed. One of a kind a
 -- round, R-30. Written once, never deleted.
 CREATE TABLE statements (
-    round       BYTEA  NOT NULL,
+    round       BYTEA  NOT NULL,  -- of which round
     kind        BIGINT NOT NULL CHECK (kind BETWEEN 0 AND 4), -- StatementKind
     bytes       BYTEA  NOT NULL,  -- the bytes to sign
     attachment  BYTEA  NOT NULL,  -- what is served after the signature; may be empty
@@ -18,7 +18,7 @@ CREATE TABLE log_entries (
 
 -- What is needed to append: one row, made with the first leaf. It changes with every append.
 CREATE TABLE log_head (
-    head        BIGINT NOT NULL PRIMARY KEY CHECK (head = 0),
+    head        BIGINT NOT NULL PRIMARY KEY CHECK (head = 0), -- there is one row
     -- what changes:
     size        BIGINT NOT NULL CHECK (size > 0), -- leaves so far; an append names the size it read
     frontier    BYTEA  NOT NULL,  -- roots of the full subtrees, largest first, 32 bytes each

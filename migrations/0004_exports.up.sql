@@ -15,7 +15,7 @@ CREATE TABLE revocations (
 
 -- Which round had which counter. Written once when it opens, never deleted: later rounds of the task account for it.
 CREATE TABLE task_rounds (
-    task        BYTEA  NOT NULL,
+    task        BYTEA  NOT NULL,  -- of which task
     counter     BIGINT NOT NULL CHECK (counter > 0), -- as in rounds
     round       BYTEA  NOT NULL CHECK (LENGTH(round) = 16), -- its header is in statements
     salt        BYTEA  NOT NULL CHECK (LENGTH(salt) = 32),  -- as in rounds, which purge deletes

@@ -24,6 +24,10 @@ pub struct Config {
     pub database: Option<String>,
     /// Keys, and the embedded database.
     pub data_dir: PathBuf,
+    /// Where this replica keeps the newest head of the log that it has seen, on a disk that lasts and apart from the database; default:
+    /// the data directory.
+    #[serde(default)]
+    pub log_record_dir: Option<PathBuf>,
     /// The enrolment authority's public key, 64 hexadecimal digits.
     pub authority_key: String,
     /// Public keys of auditors, who may read rounds as participants do, each 64 hexadecimal digits.
@@ -207,6 +211,11 @@ impl Config {
         self.admin_token_file.clone().unwrap_or_else(|| self.data_dir.join("admin.token"))
     }
 
+    /// Where the newest head of the log is kept.
+    pub fn log_record_path(&self) -> PathBuf {
+        self.log_record_dir.clone().unwrap_or_else(|| self.data_dir.clone())
+    }
+
     /// The database's address.
     pub fn database_url(&self) -> String {
         self.database.clone().unwrap_or_else(|| format!("sqlite:{}", self.data_dir.join("veilsum.sqlite").display()))
@@ -222,6 +231,7 @@ mod tests {
             listen: listen.parse().expect("an address"),
             operations: defaults::operations(),
             database: None,
+            log_record_dir: None,
             data_dir: "data".into(),
             authority_key: "00".repeat(32),
             auditor_keys: Vec::new(),

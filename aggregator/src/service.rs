@@ -1,6 +1,7 @@
 //! One replica: store, rounds, listeners, and how they start and stop.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use crate::http::admin::{AdminToken, Replica};
 use crate::http::{self, listen};
 use crate::round::{self, RoundError, Rounds, ServiceKeys};
 use crate::store::keys::SealingKeys;
+use crate::store::seen::SeenLog;
 use crate::store::sql::{SCHEMA_VERSION, SqlStore};
 use crate::store::{Purged, Retention, Store, StoreError};
 
@@ -30,6 +32,8 @@ pub struct Setup {
     pub sealing: SealingKeys,
     /// Signs.
     pub keys: ServiceKeys,
+    /// A folder where this replica keeps the newest head of the log that it has seen; `None`: it forgets.
+    pub log_record: Option<PathBuf>,
     /// Where clients connect; port 0: any free one.
     pub listen: SocketAddr,
     /// Where health and metrics answer; `None`: nowhere.
@@ -100,7 +104,11 @@ pub struct Service {
 impl Service {
     /// Opens the store, listens, and runs the watch loop.
     pub async fn start(setup: Setup) -> Result<Self, StartError> {
-        let store = Arc::new(SqlStore::open(&setup.database, setup.sealing).await?);
+        let mut store = SqlStore::open(&setup.database, setup.sealing).await?;
+        if let Some(folder) = setup.log_record {
+            store = store.remembering(SeenLog::in_folder(&folder, setup.keys.aggregator.public().party())).await?;
+        }
+        let store = Arc::new(store);
         let rounds = Rounds::new(store, setup.keys, Host { clock: setup.clock.clone(), ..Host::system() });
         rounds.check_identity().await.map_err(StartError::Rounds)?;
         if let Some(list) = setup.revocations {

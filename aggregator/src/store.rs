@@ -17,6 +17,7 @@ pub use veilsum_crypto::transparency::entry::{Charge, ledger_entry, root_entry, 
 pub mod engine;
 pub mod keys;
 pub mod seal;
+pub mod seen;
 pub mod sql;
 
 /// Why the store could not answer. We are at fault, never the sender.
@@ -49,6 +50,26 @@ pub enum StoreError {
         "the database does not permit this: {0}; check its name, the role, the password (PGPASSFILE names a file that only its owner can read) and what the role was granted (aggregator/deploy/postgres)"
     )]
     Denied(String),
+    /// Half of a schema.
+    #[error("the tables are incomplete: {0}; restore the backup from before the upgrade, then run `veilsum migrate`")]
+    Incomplete(String),
+    /// Something else than this program's tables.
+    #[error("the database belongs to another program: {0}; give this service a database of its own")]
+    Foreign(String),
+    /// One of the two clocks is wrong.
+    #[error(
+        "the clocks are {apart_s} s apart, at most {most_s} s were expected: it is {ours} here and {theirs} at the database, in seconds since 1970; set the one that is wrong"
+    )]
+    Clock {
+        /// How far.
+        apart_s: u64,
+        /// How far is borne.
+        most_s: u64,
+        /// This machine's.
+        ours: u64,
+        /// The database's.
+        theirs: u64,
+    },
     /// It takes no writes.
     #[error(
         "the database takes no writes: it is a standby, or was made read-only; give the address of the one that writes"
@@ -74,6 +95,28 @@ pub enum StoreError {
     RetiredKey {
         /// The key's public id.
         key: String,
+    },
+    /// The log is not the one that this replica has seen, grown.
+    #[error(
+        "the log in this database is not the one that this replica has seen: {expected} were expected ({path}), {came} came. It was restored from an older backup, or is another database: restore a newer one, or begin anew with an empty database and a new aggregator.key"
+    )]
+    OtherLog {
+        /// What was seen.
+        expected: String,
+        /// What is there.
+        came: String,
+        /// The file that says so.
+        path: String,
+    },
+    /// What was seen of the log cannot be read or written.
+    #[error(
+        "what this replica has seen of the log cannot be kept in {path}: {why}; make room and let the service write there, or restore the file"
+    )]
+    Record {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        why: String,
     },
     /// The service keys cannot be read any more.
     #[error("the service keys cannot be read again: {0}")]

@@ -92,6 +92,12 @@ impl Deployment {
         Self { folder, owners, serving, operations, serve }
     }
 
+    /// SIGKILL for the service; what it left on disk stays.
+    pub fn kill(&mut self) {
+        self.serve.kill().expect("ours");
+        self.serve.wait().expect("ours");
+    }
+
     /// The process of the service.
     pub fn pid(&self) -> u32 {
         self.serve.id()
@@ -169,14 +175,21 @@ impl Beside {
         command
     }
 
-    /// Starts it, and waits until it listens; its log goes to `serve.log` in its folder.
-    pub fn start(&mut self) {
+    /// The configuration that it shares.
+    pub fn config(&self) -> &Path {
+        &self.config
+    }
+
+    /// Starts it, and waits until it says that it listens, and where; its log goes to `serve.log` in its folder.
+    pub fn start(&mut self) -> serde_json::Value {
         let log = std::fs::File::options().create(true).append(true).open(self.log()).expect("room");
         let mut serve = self.command().stdout(Stdio::piped()).stderr(log).spawn().expect("it was built");
         let mut line = String::new();
         BufReader::new(serve.stdout.take().expect("piped")).read_line(&mut line).expect("it speaks");
         self.serve = Some(serve);
-        assert!(!line.is_empty(), "it does not start: {}", std::fs::read_to_string(self.log()).unwrap_or_default());
+        serde_json::from_str(&line).unwrap_or_else(|error| {
+            panic!("it does not start: {error}: {line}{}", std::fs::read_to_string(self.log()).unwrap_or_default())
+        })
     }
 
     /// SIGKILL.

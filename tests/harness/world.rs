@@ -216,6 +216,7 @@ impl World {
                 authority: self.authority.public(),
                 auditors: self.auditors.clone(),
             },
+            log_record: None,
             listen,
             operations: None,
             clock: self.clock.clone(),

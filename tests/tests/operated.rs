@@ -256,20 +256,27 @@ async fn a_database_that_is_not_as_it_must_be_is_refused_in_words() {
     operated.psql("postgres", "GRANT SELECT ON _sqlx_migrations TO veilsum");
 
     let newest = SCHEMA_VERSION;
-    for (change, back) in [
+    for (change, back, words) in [
         (
             format!("UPDATE _sqlx_migrations SET success = false WHERE version = {newest}"),
             format!("UPDATE _sqlx_migrations SET success = true WHERE version = {newest}"),
+            ["was begun and did not end", "veilsum migrate"],
         ),
         (
             format!("INSERT INTO _sqlx_migrations VALUES ({newest} + 1, 'newer', now(), true, '', 0)"),
             format!("DELETE FROM _sqlx_migrations WHERE version = {newest} + 1"),
+            ["schema version", "veilsum migrate"],
+        ),
+        (
+            "UPDATE _sqlx_migrations SET description = 'users' WHERE version = 1".to_string(),
+            "UPDATE _sqlx_migrations SET description = '0001_rounds' WHERE version = 1".to_string(),
+            ["belongs to another program", "a database of its own"],
         ),
     ] {
         operated.psql("veilsum_owner", &change);
-        refused(&[], &["schema version", "veilsum migrate"]);
-        let (code, words) = status(operated.replicas[1].operations, "/readyz").await;
-        assert!(code == 503 && words.contains("schema version"), "{code}: {words}");
+        refused(&[], &words);
+        let (code, said) = status(operated.replicas[1].operations, "/readyz").await;
+        assert!(code == 503 && said.contains(words[0]), "{code}: {said}");
         operated.psql("veilsum_owner", &back);
     }
     assert_eq!(status(operated.replicas[1].operations, "/readyz").await.0, 200);

@@ -7,12 +7,14 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow};
 use clap::{Args, Subcommand};
 use serde::Serialize;
+use veilsum_aggregator::clock::{Clock as _, SystemClock};
 use veilsum_aggregator::config::{Config, Origin, Setting};
 use veilsum_aggregator::host::Host;
 use veilsum_aggregator::round::Rounds;
 use veilsum_aggregator::store::keys::{SealingKeys, listed};
 use veilsum_aggregator::store::seal::ServiceKey;
-use veilsum_aggregator::store::sql::{SCHEMA_VERSION, SqlStore};
+use veilsum_aggregator::store::seen::SeenLog;
+use veilsum_aggregator::store::sql::{self, SCHEMA_VERSION, SqlStore};
 use veilsum_crypto::messages::RevocationList;
 
 use crate::exit::{Code, Ends as _};
@@ -134,6 +136,7 @@ async fn database(config: &Config) -> Result<String> {
     let store = opened.map_err(|_| {
         anyhow!("no answer from it in {} s; check that it runs and that the address is right", PATIENCE.as_secs())
     })??;
+    sql::check_clock(&url, SystemClock.now()).await?;
     let engine = store.engine_name();
     store.close().await;
     Ok(format!("{engine}, schema version {SCHEMA_VERSION}"))
@@ -142,7 +145,8 @@ async fn database(config: &Config) -> Result<String> {
 async fn opened(config: &Config, url: &str) -> Result<Arc<SqlStore>> {
     if keys_there(&key_folder(&config.data_dir))? {
         let (key, keys) = service_keys(&config.data_dir, authority_key(&config.authority_key)?)?;
-        let store = Arc::new(SqlStore::open(url, key).await?);
+        let seen = SeenLog::in_folder(&config.log_record_path(), keys.aggregator.public().party()).only_looking();
+        let store = Arc::new(SqlStore::open(url, key).await?.remembering(seen).await?);
         Rounds::new(Arc::clone(&store), keys, Host::system()).check_identity().await?;
         Ok(store)
     } else {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, anyhow};
 use clap::Args;
 use serde::Serialize;
-use veilsum_aggregator::clock::SystemClock;
+use veilsum_aggregator::clock::{Clock as _, SystemClock};
 use veilsum_aggregator::config::Config;
 use veilsum_aggregator::http::admin::AdminToken;
 use veilsum_aggregator::round::{ServiceKeys, learn};
@@ -81,10 +81,14 @@ pub async fn serve(options: ServeOptions, output: Output) -> Result<()> {
         .map(|path| std::fs::read(path).with_context(|| format!("cannot read the revocation list {}", path.display())));
     let revocations = revocations.transpose()?;
     let admin = admin(&config)?;
+    std::fs::create_dir_all(config.log_record_path())
+        .with_context(|| format!("cannot make the folder {}", config.log_record_path().display()))?;
+    sql::check_clock(&database, SystemClock.now()).await?; // before anything is dated by it
     let service = Service::start(Setup {
         database,
         sealing,
         keys,
+        log_record: Some(config.log_record_path()),
         listen: config.listen,
         operations: Some(config.operations),
         clock: Arc::new(SystemClock),

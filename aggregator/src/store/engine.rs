@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sqlx::any::AnyPoolOptions;
-use sqlx::{AnyConnection, AnyPool, Executor, Row};
+use sqlx::{AnyConnection, AnyPool, Connection as _, Executor, Row};
 
 use super::StoreError;
 
@@ -12,6 +12,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Emptied in place, so that what was erased is in no file. It waits for readers, not for ever.
 const EMPTY_THE_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
+
+/// Changes no row: the head of the log is 0. But only who may write may say it.
+const TOUCH: &str = "UPDATE log_head SET size = size WHERE head = 1";
 
 /// `busy_timeout` first: the others may have to wait. `secure_delete` overwrites what is erased.
 const SQLITE_PRAGMAS: &str = "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; \
@@ -46,6 +49,12 @@ impl Engine {
             Engine::Sqlite => (creating(url), 4),     // one writes, the others read
             Engine::Postgres => (url.to_owned(), 16), // twice the gates of a round
         };
+        if self == Engine::Sqlite {
+            // What is wrong with a file is said at once; a pool would try again until its patience ends.
+            let mut first = AnyConnection::connect(&url).await?;
+            self.prepare(&mut first).await?;
+            first.close().await?;
+        }
         AnyPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(PATIENCE)
@@ -69,6 +78,14 @@ impl Engine {
         }
     }
 
+    /// Fails where the file cannot be written. PostgreSQL says so by itself, see [`Engine::takes_writes`].
+    pub(super) async fn touch(self, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+        if self == Engine::Sqlite {
+            connection.execute(TOUCH).await?;
+        }
+        Ok(())
+    }
+
     /// Whether transactions may write: not on a standby. SQLite says so when it is written to.
     pub(super) async fn takes_writes(self, pool: &AnyPool) -> Result<bool, sqlx::Error> {
         if self == Engine::Sqlite {
@@ -76,6 +93,15 @@ impl Engine {
         }
         let row = sqlx::query("SHOW transaction_read_only").fetch_one(pool).await?;
         Ok(row.try_get::<String, _>(0)? == "off")
+    }
+
+    /// Microseconds since 1970 by the database's own clock; SQLite has none but this machine's.
+    pub(super) async fn clock(self, pool: &AnyPool) -> Result<Option<i64>, sqlx::Error> {
+        if self == Engine::Sqlite {
+            return Ok(None);
+        }
+        let row = sqlx::query("SELECT CAST(EXTRACT(EPOCH FROM now()) * 1000000 AS BIGINT)").fetch_one(pool).await?;
+        row.try_get(0).map(Some)
     }
 
     /// Writers at a time in this process. SQLite has one, and a line is better than polling its lock.
@@ -108,6 +134,10 @@ pub(super) enum Kind {
     NoTable,
     /// No such role, password, database, or right.
     Denied,
+    /// It takes no writes.
+    ReadOnly,
+    /// The file is something else.
+    NoDatabase,
     /// Anything else.
     Refused,
 }
@@ -126,6 +156,9 @@ pub(super) fn kind(error: &sqlx::Error) -> Kind {
             Some("53100" | "13" | "778") => Kind::NoRoom,
             Some("28P01" | "28000" | "3D000" | "42501") => Kind::Denied,
             Some("42P01") => Kind::NoTable,
+            // SQLITE_READONLY and its kinds, SQLITE_NOTADB
+            Some("8" | "264" | "520" | "776" | "1032" | "1288" | "1544") => Kind::ReadOnly,
+            Some("26") => Kind::NoDatabase,
             Some("1") if database.message().starts_with("no such table") => Kind::NoTable,
             _ => Kind::Refused,
         },

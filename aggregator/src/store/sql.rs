@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ use veilsum_crypto::server::{Accepted, Admitted, Effect, PhaseKind, Received, St
 use super::engine::{self, Engine, Kind};
 use super::keys::SealingKeys;
 use super::seal::{RoundKey, random};
+use super::seen::SeenLog;
 use super::{
     Committed, FaultRow, LedgerRow, Loaded, LogHead, NewRound, Purged, Retention, RevocationRow, Standing, Store,
     StoreError, TaskRound, TaskRow, Version,
@@ -42,11 +44,31 @@ const GATES: u32 = 8;
 /// How long a transaction that keeps losing races is run again.
 const PATIENCE: Duration = Duration::from_secs(15);
 
+/// How far the database's clock may be from a replica's: as far as clients bear by default, protocol.md §5.1.
+pub const CLOCK_APART_MAX_S: u64 = 10 * 60;
+
+/// Whether the clock of the database at `url` is near `now`: windows end, and headers are dated, by clocks.
+///
+/// # Errors
+/// [`StoreError::Clock`] if they are further apart than clients bear.
+pub async fn check_clock(url: &str, now: Timestamp) -> Result<(), StoreError> {
+    let engine = Engine::of(url)?;
+    let pool = engine.connect(url).await.map_err(Failure::from)?;
+    let theirs = engine.clock(&pool).await.map_err(Failure::from);
+    pool.close().await;
+    let Some(theirs) = theirs? else { return Ok(()) };
+    let seconds = |micros: u64| micros / 1_000_000;
+    let (ours, theirs) = (seconds(now.0), seconds(u64::try_from(theirs).unwrap_or(0)));
+    let (apart_s, most_s) = (ours.abs_diff(theirs), CLOCK_APART_MAX_S);
+    if apart_s > most_s { Err(StoreError::Clock { apart_s, most_s, ours, theirs }) } else { Ok(()) }
+}
+
 /// The store of one replica.
 pub struct SqlStore {
     pool: AnyPool,
     engine: Engine,
     keys: SealingKeys,
+    seen: Option<Arc<SeenLog>>,
     writers: Semaphore,
     next_gate: AtomicU32,
 }
@@ -64,10 +86,13 @@ impl SqlStore {
             pool,
             engine,
             keys: keys.into(),
+            seen: None,
             writers: Semaphore::new(engine.writers()),
             next_gate: AtomicU32::new(u32::from_le_bytes(random())), // replicas start apart
         };
         store.ready().await?;
+        retrying(|| schema::complete(&store.pool)).await?;
+        retrying(|| store.touch()).await?;
         Ok(store)
     }
 
@@ -81,16 +106,27 @@ impl SqlStore {
         self.pool.close().await;
     }
 
+    /// Whether a transaction that writes may do so; it writes nothing.
+    async fn touch(&self) -> Result<(), Failure> {
+        let mut writing = self.begin().await?;
+        Ok(self.engine.touch(&mut writing.tx).await?)
+    }
+
     async fn check(&self) -> Result<(), Failure> {
         schema::check(&self.pool).await?;
         match self.engine.takes_writes(&self.pool).await? {
-            true => self.check_keys().await,
-            false => Err(StoreError::ReadOnly.into()),
+            true => self.check_keys().await?,
+            false => return Err(StoreError::ReadOnly.into()),
         }
+        self.look_at_log().await?;
+        Ok(())
     }
 
     /// A transaction that writes; rolled back if it is dropped.
     async fn begin(&self) -> Result<Writing<'_>, Failure> {
+        if let Some(contradiction) = self.seen.as_ref().and_then(|seen| seen.standing_contradiction()) {
+            return Err(contradiction.into());
+        }
         let permit = self.writers.acquire().await.map_err(|_| sqlx::Error::PoolClosed)?;
         Ok(Writing { tx: self.pool.begin_with(self.engine.begin()).await?, _permit: permit })
     }
@@ -153,6 +189,8 @@ impl From<Failure> for StoreError {
                 Kind::NoRoom => StoreError::NoRoom(error.to_string()),
                 Kind::NoTable => StoreError::Schema { found: 0, needed: SCHEMA_VERSION },
                 Kind::Denied => StoreError::Denied(error.to_string()),
+                Kind::ReadOnly => StoreError::ReadOnly,
+                Kind::NoDatabase => StoreError::Foreign(error.to_string()),
                 Kind::Refused if error.as_database_error().is_none() => {
                     StoreError::Damaged(error.to_string()) // a column of another type, or missing
                 }
@@ -201,7 +239,9 @@ impl Store for SqlStore {
     }
 
     async fn open_round(&self, new: &NewRound) -> Result<Committed, StoreError> {
-        retrying(|| self.try_open_round(new)).await
+        let committed = retrying(|| self.try_open_round(new)).await?;
+        retrying(|| self.look_at_log()).await?;
+        Ok(committed)
     }
 
     async fn standing(&self) -> Result<Vec<Standing>, StoreError> {
@@ -249,6 +289,7 @@ impl Store for SqlStore {
     ) -> Result<Committed, StoreError> {
         let commit = close::Commit { round, expected, phase, state, effects, now };
         let committed = retrying(|| self.try_commit(&commit)).await?;
+        retrying(|| self.look_at_log()).await?;
         if committed == Committed::Yes && effects.contains(&Effect::Erase) {
             self.forget().await;
         }
@@ -256,11 +297,15 @@ impl Store for SqlStore {
     }
 
     async fn newest_header(&self, task: TaskId, after: u64) -> Result<Option<(RoundId, Vec<u8>)>, StoreError> {
-        retrying(|| self.read_newest_header(task, after)).await
+        let header = retrying(|| self.read_newest_header(task, after)).await?;
+        retrying(|| self.look_at_log()).await?; // it is read to be signed
+        Ok(header)
     }
 
     async fn statement(&self, round: RoundId, kind: StatementKind) -> Result<Option<(Vec<u8>, Vec<u8>)>, StoreError> {
-        retrying(|| self.read_statement(round, kind)).await
+        let fixed = retrying(|| self.read_statement(round, kind)).await?;
+        retrying(|| self.look_at_log()).await?; // it is read to be signed
+        Ok(fixed)
     }
 
     async fn bodies(
@@ -289,7 +334,10 @@ impl Store for SqlStore {
     }
 
     async fn log_head(&self) -> Result<LogHead, StoreError> {
-        retrying(|| self.read_log_head()).await
+        match retrying(|| self.look_at_log()).await? {
+            Some(seen) => Ok(seen),
+            None => retrying(|| self.read_log_head()).await,
+        }
     }
 
     async fn log_leaves(&self, from: u64, to: u64) -> Result<Vec<Digest>, StoreError> {

@@ -124,6 +124,7 @@ impl World {
             database: plan.database.clone(),
             sealing,
             keys,
+            log_record: None,
             listen: ([127, 0, 0, 1], 0).into(),
             operations: None,
             clock: Arc::new(SystemClock),

@@ -88,7 +88,7 @@ impl SqlStore {
                 .await?;
         }
         entries.extend(charges); // §9: statements and openings first
-        log::append(tx, &entries).await?;
+        log::append(tx, self.seen.as_ref(), &entries).await?;
         writing.commit().await?;
         Ok(Committed::Yes)
     }

@@ -100,7 +100,7 @@ impl SqlStore {
             statement_entry(&new.salt, &new.header),
             ledger_entry(&new.salt, new.task, new.counter, context, Charge::Reserved),
         ];
-        log::append(&mut writing.tx, &entries).await?;
+        log::append(&mut writing.tx, self.seen.as_ref(), &entries).await?;
         writing.commit().await?;
         Ok(Committed::Yes)
     }
@@ -137,6 +137,10 @@ impl SqlStore {
             .execute(&mut *writing.tx)
             .await?
             .rows_affected();
+        sqlx::query("UPDATE rounds SET bodies_gone = 1 WHERE round = $1 AND bodies_gone IS NULL")
+            .bind(round.0.to_vec())
+            .execute(&mut *writing.tx)
+            .await?;
         writing.commit().await?;
         Ok(erased.min(1))
     }

@@ -275,8 +275,7 @@ impl SqlStore {
 
     /// Rounds that were over by then and of which messages are kept.
     pub(super) async fn read_kept_before(&self, before: Timestamp) -> Result<Vec<RoundId>, Failure> {
-        let text = "SELECT round FROM rounds r WHERE r.over_us < $1 AND EXISTS \
-            (SELECT 1 FROM received m WHERE m.round = r.round AND m.body IS NOT NULL)";
+        let text = "SELECT round FROM rounds WHERE bodies_gone IS NULL AND over_us < $1";
         self.read_round_ids(text, before).await
     }
 
