@@ -143,6 +143,14 @@ impl Identity {
         is_same.then_some(Self { certificate, ..self })
     }
 
+    /// The same client under new keys, with the key of its saved state: what its data cost stays on the books. `None` if the
+    /// certificate is for another client, or not for this key. R-36
+    pub fn succeeded_by(self, secret: IdentitySecretKey, certificate: Certificate) -> Option<Self> {
+        let body = certificate.body();
+        let is_meant = body.client == self.client() && body.identity == secret.public();
+        is_meant.then_some(Self { secret, certificate, ..self })
+    }
+
     /// Writes `identity.toml` for its owner only; refuses to replace a file.
     ///
     /// # Errors

@@ -303,6 +303,7 @@ impl ParticipantError {
                 | Self::Training(_)
                 | Self::Update(_)
                 | Self::Noise(_)
+                | Self::Transport(TransportError::TooLarge { .. })
         )
     }
 }
@@ -439,6 +440,18 @@ impl<T: Transport> Participant<T> {
         let (journal, member) = (self.journal.clone(), self.member.clone());
         let (_, standing) = blocking(move || load(&journal, &member)).await??;
         Ok(!matches!(standing, Resumed::Enrolled(_)))
+    }
+
+    /// Leaves the round under way for good, as after a fault of the aggregator: nothing more is sent in it, its counter is used up,
+    /// and what it was charged stays charged. Whether there was one.
+    ///
+    /// # Errors
+    /// [`ParticipantError::Saved`] and [`ParticipantError::Open`].
+    pub async fn leave(&mut self) -> Result<bool, ParticipantError> {
+        let was_under_way = self.is_under_way().await?;
+        let session = self.journal.begin();
+        self.give_up(session).await?;
+        Ok(was_under_way)
     }
 
     /// Finishes the round under way, or else waits for the next one and plays it to its end. The call may be dropped at any
@@ -929,7 +942,8 @@ impl<T: Transport, W: LocalWork + ?Sized> Play<'_, T, W> {
     }
 
     /// How long one step of this round is waited for: ten windows of the largest roster (§7.1), and a minute for retries. An
-    /// aggregator that falls silent must not hold a client for ever.
+    /// aggregator that falls silent must not hold a client for ever; one that announced windows of a day can hold it for ten a
+    /// step, and whoever minds has [`Participant::leave`].
     fn patience(&self) -> Duration {
         let params = &self.round().header.params;
         let window_ms = params.windows.0.iter().copied().max().map_or(0, u64::from);
@@ -968,7 +982,8 @@ impl<T: Transport, W: LocalWork + ?Sized> Play<'_, T, W> {
     async fn fetch_model(&self, header: &Header) -> Result<Vec<u8>, Halt> {
         let expected = header.model_hash;
         let limit = REPLY_BYTES_MAX + 8 * header.params.vector_len as usize;
-        let model = self.of.line.get(&format!("/v1/models/{expected}"), None, limit).await?;
+        let path = format!("/v1/models/{expected}");
+        let model = in_time(self.patience(), self.of.line.get(&path, None, limit)).await?;
         let (model, found) = blocking(move || {
             let found = Digest(Sha256::digest(&model).into());
             (model, found)

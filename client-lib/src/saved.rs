@@ -104,6 +104,9 @@ impl Journal {
                 Err(TryLockError::Error(source)) => return Err(failed("locking", &lock_path)(source)),
             }
         }
+        // A process that was killed right after it had replaced the file may not have made that durable: a power cut could take
+        // back what this one is about to send from.
+        sync_directory(path)?;
         Ok(Self { path: path.to_path_buf(), key, newest: Mutex::new(Session(0)), _lock: lock })
     }
 
@@ -198,6 +201,10 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<(), SavedError> {
     };
     write().map_err(failed("writing", &new))?;
     std::fs::rename(&new, path).map_err(failed("replacing", path))?;
+    sync_directory(path)
+}
+
+fn sync_directory(path: &Path) -> Result<(), SavedError> {
     let directory = parent(path);
     File::open(&directory).and_then(|directory| directory.sync_all()).map_err(failed("syncing", &directory))
 }

@@ -22,6 +22,8 @@ pub const MILLION: u64 = 1_000_000;
 pub const ROSTER_LIMIT: u32 = 16_384;
 /// The longest vector: 2^28 elements, 2 GiB at 64 bits. Bounds every allocation that a header can cause.
 pub const VECTOR_LIMIT: u32 = 1 << 28;
+/// Longest window, ms: a day. No aggregator can hold clients in a round longer than it said, nor say whatever it likes. §7.1
+pub const WINDOW_MS_LIMIT: u32 = 24 * 60 * 60 * 1_000;
 
 /// The seven windows of a round, ms. §7.1
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -221,7 +223,7 @@ impl RoundParams {
             "at most 2^31",
         )?;
         for window_ms in self.windows.0 {
-            range("window", window_ms.into(), 1..=u32::MAX.into(), "at least 1 ms")?;
+            range("window", window_ms.into(), 1..=WINDOW_MS_LIMIT.into(), "1 ms to a day")?;
         }
         for n in self.roster_min..=self.roster_max {
             // The reach of the exact sampler, crate::privacy::skellam.
@@ -392,6 +394,20 @@ mod tests {
         assert_eq!(narrow.check(), Err(ParamsError::Headroom { needed: 16, found: 15 }));
         let nobody = RoundParams { corrupt_fraction: 990_000, cohort_min: 2, ..good };
         assert!(matches!(nobody.check(), Err(ParamsError::NobodyHonest { .. })));
+    }
+
+    /// §5.1: no header holds a client longer than a day a window.
+    #[test]
+    fn windows_last_from_a_millisecond_to_a_day() {
+        let with = |window_ms: u32| {
+            let mut params = demo_params(64);
+            params.windows.0[3] = window_ms;
+            params.check()
+        };
+        assert_eq!((with(1), with(WINDOW_MS_LIMIT)), (Ok(()), Ok(())));
+        for refused in [0, WINDOW_MS_LIMIT + 1] {
+            assert!(matches!(with(refused), Err(ParamsError::Range { .. })), "{refused}");
+        }
     }
 
     #[test]

@@ -506,6 +506,17 @@ impl World {
         client.certificate = Certificate::issue(body, authority);
     }
 
+    /// Gives a client new keys, under its id.
+    pub fn enrol_again(&mut self, number: usize, change: impl FnOnce(&mut CertificateBody)) {
+        let key = IdentitySecretKey::generate(&mut os_rng());
+        let authority = IdentitySecretKey::from_bytes(&self.authority.to_bytes());
+        self.clients[number].seed = *key.to_bytes();
+        self.recertify(number, &authority, |body| {
+            body.identity = key.public();
+            change(body);
+        });
+    }
+
     /// The work of a client, for tests that drive it themselves.
     pub fn unit(&self, number: usize) -> Arc<Mutex<impl LocalWork + use<>>> {
         Arc::new(Mutex::new(Unit { at: number, value: 1.0 }))

@@ -971,6 +971,7 @@ def make_header():
             ("variance-large", dict(total_variance=2**52 + 1, ring_bits=64), "total_variance above 2^52"),
             ("window-0", dict(windows=(1000, 1000, 0, 1000, 1000, 1000, 1000)), "a window of 0 ms"),
             ("window-last-0", dict(windows=(1000,) * 6 + (0,)), "a window of 0 ms"),
+            ("window-day", dict(windows=(86_400_001,) + (1000,) * 6), "a window of more than a day"),
             ("h-0", dict(gamma=900_000), "h is below 1"),
             ("revocation-number", dict(revocation_number=1), "a number without a digest"),
             ("revocation-digest", dict(revocation_digest=seed_of("x")), "a digest without a number")):

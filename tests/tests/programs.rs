@@ -150,13 +150,25 @@ fn revocation_lists_are_numbered_signed_and_only_grow() {
     // Renewing would let a stolen key in again; a new key under the old id is the way.
     let refused = made.authority(&["renew", "--identity", text(&identity), "--out", text(&made.path("no"))]);
     refused.refused(2, &["was revoked", "enrol"]);
-    let again = made.enrol("bob-again.toml", &["--client", &bob.client().to_string()]);
+    let again = made.enrol("bob-again.toml", &["--replaces", text(&identity)]);
     assert_eq!(again.client(), bob.client());
     assert_ne!(again.certificate().body().identity, bob.certificate().body().identity);
+    let lost = made.enrol("bob-anew.toml", &["--client", &bob.client().to_string()]);
+    assert_eq!(lost.client(), bob.client());
+    let saving_key = |name: &str| {
+        let text = std::fs::read_to_string(made.path(name)).expect("it was written");
+        text.lines().find(|line| line.starts_with("saving_key")).expect("it has one").to_string()
+    };
+    assert_eq!(saving_key("bob-again.toml"), saving_key("bob.toml"), "the saved state goes on");
+    assert_ne!(saving_key("bob-anew.toml"), saving_key("bob.toml"));
     let newest = made.list("authority/revocations");
     assert_eq!(made.holds(again.certificate(), &newest), Ok(()));
     let carol = made.enrol("carol.toml", &[]).client().to_string();
-    made.authority(&["enrol", "--out", text(&made.path("no")), "--client", &carol]).refused(2, &["is not revoked"]);
+    let (not_made, of_carol) = (made.path("no"), made.path("carol.toml"));
+    for who in [["--client", &carol], ["--replaces", text(&of_carol)]] {
+        let enrol = [&["enrol", "--out", text(&not_made)], &who[..]].concat();
+        made.authority(&enrol).refused(2, &["is not revoked"]);
+    }
 
     std::fs::write(made.path("authority/revocations"), b"cut").expect("room");
     made.authority(&["revoke", "--client", &carol]).refused(2, &["is no revocation list of this authority"]);

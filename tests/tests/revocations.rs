@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use sqlx::{AnyConnection, Connection, Executor};
 use veilsum_aggregator::round::RoundError;
-use veilsum_client::{LeftOut, RoundOutcome};
+use veilsum_client::{Identity, LeftOut, Participant, RoundOutcome};
 use veilsum_crypto::ids::{ClientId, Timestamp};
 use veilsum_crypto::messages::RevocationList;
 use veilsum_crypto::primitives::signature::IdentitySecretKey;
@@ -84,6 +84,44 @@ async fn an_advert_under_a_revoked_certificate_is_refused_and_one_after_enrolmen
     world.recertify(0, &authority, |body| body.not_before = Timestamp(body.not_before.0 + 1));
     world.play(&[]).await;
     world.is_exact_sum_of(header.round(), &world.ids(0..5)).await; // the old certificate ended, the client did not
+}
+
+/// C-258: whoever comes back with new keys comes back with its ledger, over HTTP as before.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_enrolled_again_still_knows_what_its_data_cost() {
+    let mut world = World::new(Shape { rounds: 4, ..Shape::of(5) }).await;
+    let spent = async |world: &World, identity: Identity| {
+        let state = world.clients[0].state.clone();
+        let participant = Participant::open(identity, world.join(), &state, world.line()).await?;
+        participant.epsilon_spent().await
+    };
+    let first = world.round(1).await;
+    world.play(&[]).await;
+    world.over(first).await;
+    let charged = spent(&world, world.identity(0)).await.expect("its own state");
+    assert!(charged > 0.0);
+
+    let (old, client) = (world.identity(0), world.clients[0].id);
+    let ended = Timestamp(old.certificate().body().not_before.0 + 1);
+    world.enrol_again(0, |body| body.not_before = ended);
+    let member = world.membership(0);
+    let key = IdentitySecretKey::from_bytes(&member.identity.to_bytes());
+    let again = old.succeeded_by(key, member.certificate.clone()).expect("the same client");
+    assert_eq!(spent(&world, again).await.expect("its own state"), charged);
+
+    let signed = RevocationList::issue(1, BTreeMap::from([(client, ended)]), &world.authority).encode();
+    world.rounds().publish_revocations(signed).await.expect("the authority's list");
+    let (mut second, mut counter) = (world.round(2).await, 2);
+    while world.header(counter).await.revocation_number == 0 {
+        world.play(&[]).await; // it opened before the list came
+        world.over(second).await;
+        counter += 1;
+        second = world.round(counter).await;
+    }
+    world.play(&[]).await;
+    world.is_exact_sum_of(second, &world.ids(0..5)).await;
+    let after = spent(&world, world.identity(0)).await.expect("its own state");
+    assert!(after > charged, "and goes on adding to it");
 }
 
 /// C-61: numbers only grow, and only the authority's lists are taken up.

@@ -39,6 +39,7 @@ enum Command {
     },
     /// Certify one client: writes its identity file, secrets included, for that client alone.
     #[command(after_help = "Examples:\n  veilsum authority enrol --dir authority --out alice.toml --days 7\n  \
+                            veilsum authority enrol --out alice-again.toml --replaces alice.toml\n  \
                             veilsum authority enrol --out alice-again.toml --client 0123456789abcdef0123456789abcdef")]
     Enrol {
         /// The authority's folder.
@@ -53,8 +54,12 @@ enum Command {
         /// How long the certificate is valid, days, at most 30.
         #[arg(long, default_value_t = 30, value_parser = days)]
         days: u32,
-        /// Enrol a revoked client again, under its old id with new keys.
-        #[arg(long, value_parser = client_id)]
+        /// Enrol a revoked client again, under its old id with new keys: its old identity file. The client goes on with its
+        /// saved state, and so with its ledger.
+        #[arg(long)]
+        replaces: Option<PathBuf>,
+        /// The same where the old identity file is lost: the client begins with an empty state, as a new device.
+        #[arg(long, value_parser = client_id, conflicts_with = "replaces")]
         client: Option<ClientId>,
     },
     /// Give a client a new certificate: same id, same keys, so that its ledger and its counters go on (R-36).
@@ -140,14 +145,21 @@ pub fn run(options: Options, output: Output) -> Result<()> {
             let made = Made { authority_key, dir: dir.display().to_string() };
             output.give(&made, |made| format!("authority_key = \"{}\"", made.authority_key))
         }
-        Command::Enrol { dir, out, group_size, days, client } => {
+        Command::Enrol { dir, out, group_size, days, replaces, client } => {
             let authority = Authority::open(&dir)?;
             let group = Group { number: 0, size: group_size };
-            let identity = match client {
-                None => authority.enrol(group, days)?,
-                Some(client) => authority.enrol_again(client, group, days)?,
+            let (identity, then) = match (replaces, client) {
+                (Some(old), _) => (
+                    authority.replace(Identity::read(&old).or_usage()?, group, days)?,
+                    format!("; put it in the place of {}, and keep the client's saved state", old.display()),
+                ),
+                (None, Some(client)) => (
+                    authority.enrol_again(client, group, days)?,
+                    "; it opens no state that the client saved before: its ledger begins anew".to_string(),
+                ),
+                (None, None) => (authority.enrol(group, days)?, String::new()),
             };
-            certified(&identity, &out, output, "")
+            certified(&identity, &out, output, &then)
         }
         Command::Renew { dir, identity, out, days } => {
             let renewed = Authority::open(&dir)?.renew(Identity::read(&identity).or_usage()?, days)?;

@@ -1,6 +1,6 @@
 //! `veilsum join`: takes part in one round with an update from a file, and says every check that it made.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -121,9 +121,9 @@ pub async fn run(options: Options, output: Output) -> Result<Option<Code>> {
     let ended = ended.map_err(coded)?;
 
     let mean = options.out.as_deref().filter(|_| matches!(ended, RoundOutcome::Verified { sum: Some(_), .. }));
-    if let (Some(path), Some(values)) = (mean, mean_of(&ended)?) {
-        std::fs::write(path, npy::write(&values)).with_context(|| format!("cannot write {}", path.display()))?;
-    }
+    // Whatever becomes of the file: what happened in the round, and what it cost, is told.
+    let written = mean.map_or(Ok(()), |path| write_mean(&ended, path));
+    let mean = mean.filter(|_| written.is_ok());
     let spending = Spending { before, now: participant.epsilon_spent().await.map_err(coded)?, budget };
     let bytes = (participant.traffic().up_bytes(), participant.traffic().down_bytes());
     let beside = Beside { client: participant.client(), checks: participant.report(), spending, bytes, mean };
@@ -133,7 +133,12 @@ pub async fn run(options: Options, output: Output) -> Result<Option<Code>> {
         telling.await?;
     }
     output.give(&said, Told::in_words)?;
-    Ok(told::code(&ended))
+    written.map(|()| told::code(&ended))
+}
+
+fn write_mean(ended: &RoundOutcome, path: &Path) -> Result<()> {
+    let values = mean_of(ended)?.context("no sum was released")?;
+    std::fs::write(path, npy::write(&values)).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// The mean over the survivors, noise included.

@@ -437,6 +437,45 @@ async fn an_abandoned_round_is_given_up_with_the_reason_of_the_aggregator() {
     assert_used_up(&fleet).await;
 }
 
+/// A reply that never ends is read to its bound and no further, and a later call does not ask for it again.
+#[tokio::test]
+async fn a_reply_without_an_end_ends_the_round() {
+    let fleet = Fleet::new();
+    let service = fleet.service.clone();
+    let endless = MemoryTransport::faulty(move |request| {
+        let reply = service.lock().expect("no test panicked in it").answer(&request);
+        async move {
+            match request.path.ends_with("/roster") {
+                true => Err(TransportError::TooLarge { limit_bytes: 1 }),
+                false => Ok(reply),
+            }
+        }
+    });
+    let mut participant = fleet.open(0, endless).await;
+    let error = participant.take_part(&zeros()).await.expect_err("no roster");
+    assert!(matches!(error, ParticipantError::Transport(TransportError::TooLarge { .. })), "{error}");
+    drop(participant);
+    assert_used_up(&fleet).await;
+}
+
+/// Whoever does not want to wait any longer leaves, and nothing more is sent under that counter.
+#[tokio::test]
+async fn a_client_may_leave_a_round_that_does_not_end() {
+    let fleet = Fleet::new();
+    let silent = fleet.line(|request, reply| match request.path.ends_with("/roster") {
+        true => Reply::new(204, []),
+        false => reply,
+    });
+    let mut participant = fleet.open(0, silent).await;
+    assert!(!participant.leave().await.expect("its own state"), "there is no round yet");
+    let waiting = tokio::time::timeout(Duration::from_millis(200), participant.take_part(&zeros())).await;
+    assert!(waiting.is_err() && participant.is_under_way().await.expect("its own state"));
+    assert!(participant.leave().await.expect("its own state"));
+    assert!(!participant.is_under_way().await.expect("its own state"));
+    drop(participant);
+    assert_used_up(&fleet).await;
+}
+
 /// A message that comes late is nobody's lie: no evidence, and no second try under this counter.
 #[tokio::test]
 async fn a_client_whose_message_is_late_is_left_out_and_accuses_nobody() {

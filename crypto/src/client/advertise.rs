@@ -2,7 +2,7 @@
 //!
 //! Before: nothing of the round is known. Next: `client/share.rs`. The other end: `server/advertise.rs`.
 
-use alloc::{sync::Arc, vec::Vec};
+use alloc::{collections::BTreeSet, sync::Arc, vec::Vec};
 
 use rand_core::CryptoRng;
 use zeroize::Zeroizing;
@@ -10,10 +10,11 @@ use zeroize::Zeroizing;
 use super::policy::budget_covers;
 use super::saved::{Saved, Turn};
 use super::{Membership, Memory, Moment, from_aggregator};
-use crate::ids::{Digest, TaskId, Timestamp};
+use crate::ids::{Digest, LeafIndex, TaskId, Timestamp};
 use crate::math::shamir::ShareScalar;
 use crate::messages::key_advertisement::RoundKeys;
 use crate::messages::{Header, KeyAdvertisement, RevocationList};
+use crate::params::ROSTER_LIMIT;
 use crate::primitives::agreement::{ChannelSecretKey, MaskingSecretKey, SelfMaskSecret};
 use crate::primitives::codec::{DecodeError, Reader, write_prefixed};
 use crate::primitives::labels;
@@ -214,8 +215,16 @@ pub struct AwaitingRoster {
     pub(super) advertised: Moment,
     /// Whether `advertised.monotonic_ms` was read in this process.
     pub(super) same_process: bool,
-    /// The root of the first valid roster, written down before any leaf is asked for. R-02
-    pub(super) pinned: Option<Digest>,
+    /// The first valid roster, written down before any leaf is asked for. R-02
+    pub(super) pinned: Option<PinnedRoster>,
+}
+
+/// What the roster's slot of the journal holds. §4.5
+#[derive(Debug)]
+pub(super) struct PinnedRoster {
+    pub(super) root: Digest,
+    /// The leaves that this client asks for, drawn once: a server that fails to answer learns nothing about another draw.
+    pub(super) wanted: BTreeSet<LeafIndex>,
 }
 
 impl AwaitingRoster {
@@ -249,7 +258,8 @@ impl Saved for AwaitingRoster {
     const TAG: u8 = 1;
 
     fn bytes_max(&self) -> usize {
-        self.memory.bytes_max() + 4_096 + self.revoked.encode().len()
+        let wanted = self.pinned.as_ref().map_or(0, |pinned| pinned.wanted.len());
+        self.memory.bytes_max() + 4_096 + 4 * wanted + self.revoked.encode().len()
     }
 
     fn write(&self, out: &mut Vec<u8>) {
@@ -259,7 +269,12 @@ impl Saved for AwaitingRoster {
         self.secrets.write(out);
         out.extend(self.keys.nonce);
         out.extend(self.advertised.wall.0.to_le_bytes());
-        out.extend(self.pinned.unwrap_or(Digest::NONE).0);
+        out.push(self.pinned.is_some().into());
+        if let Some(PinnedRoster { root, wanted }) = &self.pinned {
+            out.extend(root.0);
+            out.extend((wanted.len() as u32).to_le_bytes());
+            wanted.iter().for_each(|leaf| out.extend(leaf.0.to_le_bytes()));
+        }
     }
 
     fn read(reader: &mut Reader<'_>, member: &Arc<Membership>) -> Result<Self, DecodeError> {
@@ -277,7 +292,15 @@ impl Saved for AwaitingRoster {
             nonce: reader.array("nonce")?,
         };
         let advertised = Moment { wall: Timestamp(reader.u64("advertised")?), monotonic_ms: 0 };
-        let pinned = Some(reader.digest("pinned roster")?).filter(|root| *root != Digest::NONE);
+        let pinned = match reader.u8("pinned roster")? {
+            0 => None,
+            _ => {
+                let root = reader.digest("pinned roster")?;
+                let count = reader.u32("leaves to open")?;
+                let leaf = |_| reader.u32("leaf to open").map(LeafIndex);
+                Some(PinnedRoster { root, wanted: (0..count.min(ROSTER_LIMIT)).map(leaf).collect::<Result<_, _>>()? })
+            }
+        };
         Ok(Self {
             member: member.clone(),
             memory,

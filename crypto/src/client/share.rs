@@ -11,6 +11,7 @@ use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
 use super::acknowledge::AwaitingMail;
+use super::advertise::PinnedRoster;
 use super::policy::GammaBasis;
 use super::saved::{Nothing, Turn};
 use super::{AwaitingRoster, Moment, RoundView, from_aggregator};
@@ -64,7 +65,7 @@ impl AwaitingRoster {
         if roster.n() > ROSTER_LIMIT {
             return Err(ServerMisbehaved::Roster("more than 16384 clients: larger rosters need a witness"));
         }
-        if self.pinned.is_some_and(|root| root != roster.statement().root()) {
+        if self.pinned.as_ref().is_some_and(|pinned| pinned.root != roster.statement().root()) {
             return Err(ServerMisbehaved::SecondRoster);
         }
         // derived here from the signed n; what the roster says must agree.
@@ -77,6 +78,14 @@ impl AwaitingRoster {
         let mut wanted: BTreeSet<LeafIndex> = order.neighbours(me).into_iter().collect();
         wanted.extend(order.agreement_set());
         wanted.insert(me);
+        // Of one roster the random leaves are drawn once, also when the process died before all leaves had come. §4.5
+        let is_whole = |kept: &&BTreeSet<LeafIndex>| {
+            kept.is_superset(&wanted) && kept.last().is_some_and(|leaf| leaf.0 < roster.n())
+        };
+        if let Some(kept) = self.pinned.as_ref().map(|pinned| &pinned.wanted).filter(is_whole) {
+            let wanted = kept.clone();
+            return Ok(RosterEvidence { roster, params, me, wanted });
+        }
         let others = roster.n() - wanted.len() as u32;
         let target = wanted.len() + RANDOM_LEAVES.min(others) as usize;
         while wanted.len() < target {
@@ -99,10 +108,11 @@ impl AwaitingRoster {
         if after_ms <= deadline_ms { Ok(()) } else { Err(ServerMisbehaved::RosterLate { after_ms, deadline_ms }) }
     }
 
-    /// §5.2 step 2: the roster's slot of the journal: the first valid one counts, and is written down before any leaf is
-    /// asked for. `share` takes no other.
+    /// §5.2 step 2: the roster's slot of the journal: the first valid one counts, and is written down with the leaves to open
+    /// before any of them is asked for. `share` takes no other.
     pub fn pin(self, evidence: &RosterEvidence) -> Turn<AwaitingRoster, Nothing> {
-        Turn::new(Self { pinned: Some(evidence.roster.statement().root()), ..self }, Nothing)
+        let pinned = PinnedRoster { root: evidence.roster.statement().root(), wanted: evidence.wanted.clone() };
+        Turn::new(Self { pinned: Some(pinned), ..self }, Nothing)
     }
 
     /// §5.2 steps 5 to 8: verifies the leaves asked for, then deals.
@@ -113,7 +123,7 @@ impl AwaitingRoster {
         rng: &mut impl CryptoRng,
     ) -> Result<Turn<AwaitingMail, SealedShares>, ServerMisbehaved> {
         let RosterEvidence { roster, params, me, wanted } = evidence;
-        if self.pinned != Some(roster.statement().root()) {
+        if self.pinned.as_ref().is_none_or(|pinned| pinned.root != roster.statement().root()) {
             return Err(ServerMisbehaved::SecondRoster);
         }
         let peers = self.verified(&roster, me, &wanted, leaves)?;

@@ -307,11 +307,20 @@ fn r06_sixteen_leaves_are_drawn_after_the_roster_is_held() {
     needed.extend(order.agreement_set());
     needed.insert(leaf(&play, target));
     let roster = play.aggregator.served(&play.world, StatementKind::Roster);
-    let draw = || phase.examine(&roster, now(), &mut os_rng()).expect("an honest roster").wanted().clone();
-    let (one, two) = (draw(), draw());
-    assert!(needed.is_subset(&one));
-    assert_eq!(one.len(), needed.len() + 16);
-    assert_ne!(one, two, "drawn anew");
+    let draw = |phase: &AwaitingRoster| phase.examine(&roster, now(), &mut os_rng()).expect("an honest roster");
+    let (one, two) = (draw(&phase), draw(&phase));
+    assert!(needed.is_subset(one.wanted()));
+    assert_eq!(one.wanted().len(), needed.len() + 16);
+    assert_ne!(one.wanted(), two.wanted(), "nobody can foretell them");
+    // Written down, they stay: a server that does not answer gets no second draw, whatever becomes of the process.
+    let (disk, _) = play.world.written(phase.pin(&two));
+    for _ in 0..2 {
+        let Ok(Resumed::AwaitingRoster(phase, _)) = Resumed::open(&play.world.saving, &disk, member(&play, target))
+        else {
+            panic!("it waits for leaves");
+        };
+        assert_eq!(draw(&phase).wanted(), two.wanted());
+    }
 }
 
 /// certificates are judged at the header's time; how far that may be from the client's clock, its policy says.

@@ -109,6 +109,7 @@ class Header:
             (lambda: 1 <= self.max_squared_norm <= 2**62, "max_squared_norm"),
             (lambda: self.total_variance <= 2**52, "total_variance"),
             (lambda: all(self.windows), "a window of 0 ms"),
+            (lambda: max(self.windows) <= 86_400_000, "a window of more than a day"),
             (lambda: all(self.honest(n) >= 1 for n in range(self.roster_min, self.roster_max + 1)), "h < 1"),
             (lambda: (self.least_r() or 65) <= self.ring_bits, "ring_bits below the least r"),
             (lambda: (self.revocation_number == 0) == (self.revocation_digest == ZERO32), "revocation"),

@@ -65,27 +65,40 @@ impl Authority {
 
     /// A new client with a new id: keys, certificate, and a key for its saved state.
     pub fn enrol(&self, group: Group, days: u32) -> Result<Identity> {
-        let mut id = [0; 16];
-        getrandom::fill(&mut id).context("the operating system gives no randomness")?;
-        self.with_new_keys(ClientId(id), group, days)
+        self.with_new_keys(ClientId(random()?), group, days)
     }
 
-    /// A client whose certificates were ended, under its id, with new keys. R-36
+    /// A client whose certificates were ended, under its id, with new keys, and with a new key for its saved state: what it
+    /// saved before is lost. R-36
     pub fn enrol_again(&self, client: ClientId, group: Group, days: u32) -> Result<Identity> {
-        if !self.revocations()?.entries().contains_key(&client) {
-            let revoke =
-                format!("run `veilsum authority revoke --dir {} --client {client}` first", self.folder.display());
-            return Err(anyhow!("client {client} is not revoked: two certificates would hold at once; {revoke}"))
-                .or_usage();
-        }
+        self.must_be_revoked(client)?;
         self.with_new_keys(client, group, days)
     }
 
+    /// The same, in the place of an old identity: its saved state goes on, and with it the ledger. R-36
+    pub fn replace(&self, old: Identity, group: Group, days: u32) -> Result<Identity> {
+        self.must_be_revoked(old.client())?;
+        let (key, certificate) = self.new_keys(old.client(), group, days)?;
+        Ok(old.succeeded_by(key, certificate).expect("the certificate was made out for this client and key"))
+    }
+
+    fn must_be_revoked(&self, client: ClientId) -> Result<()> {
+        if self.revocations()?.entries().contains_key(&client) {
+            return Ok(());
+        }
+        let revoke = format!("run `veilsum authority revoke --dir {} --client {client}` first", self.folder.display());
+        Err(anyhow!("client {client} is not revoked: two certificates would hold at once; {revoke}")).or_usage()
+    }
+
     fn with_new_keys(&self, client: ClientId, group: Group, days: u32) -> Result<Identity> {
-        let mut random = Zeroizing::new([0; 64]);
-        getrandom::fill(&mut *random).context("the operating system gives no randomness")?;
-        let (seed, saving) = random.split_at(32);
-        let key = IdentitySecretKey::from_bytes(seed.try_into().expect("half of 64 bytes"));
+        let (key, certificate) = self.new_keys(client, group, days)?;
+        let saving_key = Zeroizing::new(random()?);
+        Ok(Identity::new(key, certificate, *saving_key).expect("the certificate was made out for this key"))
+    }
+
+    fn new_keys(&self, client: ClientId, group: Group, days: u32) -> Result<(IdentitySecretKey, Certificate)> {
+        let seed = Zeroizing::new(random()?);
+        let key = IdentitySecretKey::from_bytes(&seed);
         let body = CertificateBody {
             client,
             identity: key.public(),
@@ -95,8 +108,7 @@ impl Authority {
             not_after: Timestamp(0),
         };
         let certificate = self.certify(body, days)?;
-        Ok(Identity::new(key, certificate, saving.try_into().expect("half of 64 bytes"))
-            .expect("the certificate was made out for this key"))
+        Ok((key, certificate))
     }
 
     /// A client goes on under a new certificate, with its id and keys.
@@ -112,7 +124,7 @@ impl Authority {
         if self.revocations()?.entries().get(&client).is_some_and(|until| old.body().not_before < *until) {
             let words = "was revoked: whoever has its keys would be let in again; give it new ones with";
             let command =
-                format!("`veilsum authority enrol --dir {} --client {client} --out FILE`", self.folder.display());
+                format!("`veilsum authority enrol --dir {} --replaces OLD --out FILE`", self.folder.display());
             return Err(anyhow!("client {client} {words} {command}")).or_usage();
         }
         let certificate = self.certify(*old.body(), days)?;
@@ -137,4 +149,10 @@ impl Authority {
 
 fn key_path(folder: &Path) -> PathBuf {
     folder.join("authority.key")
+}
+
+fn random<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).context("the operating system gives no randomness")?;
+    Ok(bytes)
 }
