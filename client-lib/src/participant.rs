@@ -458,8 +458,8 @@ impl<T: Transport> Participant<T> {
     /// time and made again. Training that was dropped runs on to its end before `work` is used again.
     ///
     /// # Errors
-    /// [`ParticipantError`]. After [`Refused`](ParticipantError::Refused), `Model`, `Training`, `Update` and `Noise` the round
-    /// is given up; after others the next call resumes it.
+    /// [`ParticipantError`]. After [`Refused`](ParticipantError::Refused), `Model`, `Unsuited`, `UpdateLen`, `Training`, `Update`,
+    /// `Noise` and a reply beyond its bound the round is given up; after others the next call resumes it.
     pub async fn take_part<W: LocalWork + ?Sized>(
         &mut self,
         work: &Arc<Mutex<W>>,
@@ -942,8 +942,8 @@ impl<T: Transport, W: LocalWork + ?Sized> Play<'_, T, W> {
     }
 
     /// How long one step of this round is waited for: ten windows of the largest roster (§7.1), and a minute for retries. An
-    /// aggregator that falls silent must not hold a client for ever; one that announced windows of a day can hold it for ten a
-    /// step, and whoever minds has [`Participant::leave`].
+    /// aggregator that falls silent must not hold a client for ever; one that announced windows of a day can hold it for weeks, and
+    /// whoever minds has [`Participant::leave`].
     fn patience(&self) -> Duration {
         let params = &self.round().header.params;
         let window_ms = params.windows.0.iter().copied().max().map_or(0, u64::from);

@@ -104,9 +104,6 @@ impl Journal {
                 Err(TryLockError::Error(source)) => return Err(failed("locking", &lock_path)(source)),
             }
         }
-        // A process that was killed right after it had replaced the file may not have made that durable: a power cut could take
-        // back what this one is about to send from.
-        sync_directory(path)?;
         Ok(Self { path: path.to_path_buf(), key, newest: Mutex::new(Session(0)), _lock: lock })
     }
 
@@ -122,6 +119,9 @@ impl Journal {
     /// # Errors
     /// All but [`SavedError::Held`] and [`SavedError::Superseded`].
     pub fn read(&self) -> Result<Option<(Notes, Vec<u8>)>, SavedError> {
+        // Whoever replaced the file may have died, or failed, before that was durable: a power cut could take back what is about
+        // to be sent from here.
+        sync_directory(&self.path)?;
         let mut bytes = Vec::new();
         match File::open(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

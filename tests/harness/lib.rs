@@ -13,6 +13,7 @@ pub mod kill;
 pub mod manifests;
 pub mod memory;
 pub mod memory_store;
+pub mod model;
 pub mod operated;
 pub mod postgres;
 pub mod programs;

@@ -105,19 +105,13 @@ pub async fn run(options: Options, output: Output) -> Result<()> {
                 .or_usage();
             }
             keyfile::write(&out, &secret)?;
-            output.give(&shown(&out, kind, &secret), in_words)
+            output.give(&read(&out, kind)?, in_words)
         }
         Command::Show { kind, file } => {
             let kind = kind.or_else(|| by_name(&file)).ok_or_else(|| {
                 anyhow!("what {} is for does not follow from its name; say it with --kind", file.display())
             });
-            let kind = kind.or_usage()?;
-            if kind == Kind::Service {
-                let keys = SealingKeys::read(&file).or_usage()?;
-                return output.give(&sealing(&file, &keys), in_words);
-            }
-            let secret = Zeroizing::new(keyfile::read(&file).or_usage()?);
-            output.give(&shown(&file, kind, &secret), in_words)
+            output.give(&read(&file, kind.or_usage()?)?, in_words)
         }
         Command::Rotate(options) => rotate::run(options, output).await,
     }
@@ -131,6 +125,15 @@ fn by_name(file: &Path) -> Option<Kind> {
         "sealing.key" => Kind::Service,
         _ => return None,
     })
+}
+
+/// What may be known of a file; of sealing keys there may be several in it.
+fn read(file: &Path, kind: Kind) -> Result<Shown> {
+    if kind == Kind::Service {
+        return Ok(sealing(file, &SealingKeys::read(file).or_usage()?));
+    }
+    let secret = Zeroizing::new(keyfile::read(file).or_usage()?);
+    Ok(shown(file, kind, &secret))
 }
 
 fn shown(file: &Path, kind: Kind, secret: &[u8; 32]) -> Shown {

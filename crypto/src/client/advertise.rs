@@ -269,12 +269,10 @@ impl Saved for AwaitingRoster {
         self.secrets.write(out);
         out.extend(self.keys.nonce);
         out.extend(self.advertised.wall.0.to_le_bytes());
-        out.push(self.pinned.is_some().into());
-        if let Some(PinnedRoster { root, wanted }) = &self.pinned {
-            out.extend(root.0);
-            out.extend((wanted.len() as u32).to_le_bytes());
-            wanted.iter().for_each(|leaf| out.extend(leaf.0.to_le_bytes()));
-        }
+        let Some(PinnedRoster { root, wanted }) = &self.pinned else { return out.extend(Digest::NONE.0) };
+        out.extend(root.0);
+        out.extend((wanted.len() as u32).to_le_bytes());
+        wanted.iter().for_each(|leaf| out.extend(leaf.0.to_le_bytes()));
     }
 
     fn read(reader: &mut Reader<'_>, member: &Arc<Membership>) -> Result<Self, DecodeError> {
@@ -292,13 +290,14 @@ impl Saved for AwaitingRoster {
             nonce: reader.array("nonce")?,
         };
         let advertised = Moment { wall: Timestamp(reader.u64("advertised")?), monotonic_ms: 0 };
-        let pinned = match reader.u8("pinned roster")? {
-            0 => None,
-            _ => {
-                let root = reader.digest("pinned roster")?;
-                let count = reader.u32("leaves to open")?;
-                let leaf = |_| reader.u32("leaf to open").map(LeafIndex);
-                Some(PinnedRoster { root, wanted: (0..count.min(ROSTER_LIMIT)).map(leaf).collect::<Result<_, _>>()? })
+        let pinned = match reader.digest("pinned roster")? {
+            Digest::NONE => None,
+            // Written before leaves were kept: they are drawn once more.
+            root if reader.left() == 0 => Some(PinnedRoster { root, wanted: BTreeSet::new() }),
+            root => {
+                let count = reader.u32("leaves to open")?.min(ROSTER_LIMIT);
+                let leaves = (0..count).map(|_| reader.u32("leaf to open").map(LeafIndex));
+                Some(PinnedRoster { root, wanted: leaves.collect::<Result<_, _>>()? })
             }
         };
         Ok(Self {

@@ -17,7 +17,7 @@ use crate::messages::{Acknowledgement, Answer, Confirmation, KeyAdvertisement, M
 use crate::primitives::codec::write_prefixed;
 use crate::primitives::seal::SavingKey;
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 1;
 
 /// Sealed bytes, to be written down whole.
 pub struct Sealed(pub Vec<u8>);

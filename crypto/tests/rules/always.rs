@@ -160,12 +160,10 @@ fn r03_a_saved_state_of_another_version_or_of_no_phase_is_refused() {
         let sealed = world.saving.seal(&mut os_rng(), plaintext);
         Resumed::open(&world.saving, &sealed, &world.members[0]).expect_err("no phase")
     };
-    for other in [1, 3] {
-        assert_eq!(open(&[other, 0, 0, 0, 0, 0, 0, 0, 0, 0]), OpenError::Version(other));
-    }
+    assert_eq!(open(&[2, 0, 0, 0, 0, 0, 0, 0, 0, 0]), OpenError::Version(2));
     let none = DecodeError::NotCanonical { field: "phase", expected: "0 to 6" };
-    assert_eq!(open(&[2, 7, 0, 0, 0, 0, 0, 0, 0, 0]), OpenError::Damaged(none));
-    assert!(matches!(open(&[2, 1, 0, 0, 0, 0, 0, 0, 0, 0]), OpenError::Damaged(DecodeError::Short { .. })));
+    assert_eq!(open(&[1, 7, 0, 0, 0, 0, 0, 0, 0, 0]), OpenError::Damaged(none));
+    assert!(matches!(open(&[1, 1, 0, 0, 0, 0, 0, 0, 0, 0]), OpenError::Damaged(DecodeError::Short { .. })));
 }
 
 /// two messages under one GCM key and nonce give away their difference. A saved state draws its nonce anew; a mail key
