@@ -2,7 +2,7 @@
 //!
 //! Real are the client's phases, the HTTP handlers, `accept`, `close`, `advance` and the admission queues. Simulated are
 //! the network, the clocks, dice, the disks of clients, and a store in memory behind a faulty line ([`store`]). What is
-//! drawn is in [`plan`], what must hold in [`watch`], [`judge`] and [`records`]. The same seed gives the same trace hash on every machine.
+//! drawn is in [`plan`], what must hold in [`watch`], [`judge`] and `records`. The same seed gives the same trace hash on every machine.
 
 use std::sync::{Arc, Mutex};
 

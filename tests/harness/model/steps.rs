@@ -1,6 +1,6 @@
 //! What honest clients do, step by step, and what was said: states and actions of the model.
 //!
-//! [`Round::steps`] lists, for every honest client, everything that it would accept if it were shown it; [`Round::step`] takes
+//! `Round::steps` lists, for every honest client, everything that it would accept if it were shown it; `Round::step` takes
 //! it. Decisions are asked of `model/decide.rs`.
 
 use std::hash::{Hash, Hasher};

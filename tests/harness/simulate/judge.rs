@@ -3,7 +3,7 @@
 //! The released sum is that of what its survivors wrote down, and every accepted upload is in it; nobody honest is named,
 //! and evidence convicts whoever is; a round ends without a sum only if it lost more than it tolerates; nobody is lost to
 //! whom nothing happened. What must hold on the way is in [`watch`](super::watch), what rounds leave behind in
-//! [`records`](super::records).
+//! `records`.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
