@@ -113,12 +113,25 @@ async fn rounds_over_http_with_real_participants_end_as_they_must() {
     let mut seeds: Vec<Seed> =
         (0..).zip(must).map(|(index, kind)| Seed::of(campaign.seed, index, false, lead(kind))).collect();
     seeds.extend(campaign.seeds_over_http(OVER_HTTP - must.len() as u64));
-    let (tally, mismatches) = play_all_over_http(&seeds, 4 * jobs(), false, |_| ()).await;
-    if let Some(mismatch) = mismatches.first() {
-        panic!("over HTTP: {mismatch}");
+    let mut tally = Tally::default();
+    for attempt in 0..20 {
+        let (more, mismatches) = play_all_over_http(&seeds, 4 * jobs(), false, |_| ()).await;
+        if let Some(mismatch) = mismatches.first() {
+            panic!("over HTTP: {mismatch}");
+        }
+        tally.join(&more);
+        // A round that one of the four leads need not come to it: its liar may be lost first, or be found out before.
+        seeds = must
+            .into_iter()
+            .filter(|kind| !tally.kinds.contains_key(kind))
+            .map(|kind| Seed::of(campaign.seed, 1_000_000 + attempt, false, lead(kind)))
+            .collect();
+        if seeds.is_empty() {
+            break;
+        }
     }
     println!("{}", tally.table());
-    assert_eq!(tally.rounds, OVER_HTTP);
+    assert!(tally.rounds >= OVER_HTTP);
     assert_eq!(tally.never_played(must), Vec::<String>::new());
     assert!(tally.opened > 0 && tally.released > 0 && tally.within > tally.rounds / 2);
 }
