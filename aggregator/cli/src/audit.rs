@@ -6,6 +6,9 @@ use clap::{Args, Subcommand};
 use crate::exit::Code;
 use crate::output::Output;
 
+mod experiment;
+mod mean_estimation;
+mod random;
 mod round;
 mod tables;
 
@@ -24,6 +27,9 @@ enum Audit {
     /// Check the export of a round against three public keys: what its clients signed must lead to what the aggregator signed.
     #[command(after_help = round::EXAMPLES)]
     Round(round::Options),
+    /// Rerun the mean-estimation experiment of the noise's papers with the encoder that clients ship.
+    #[command(after_help = mean_estimation::EXAMPLES)]
+    MeanEstimation(mean_estimation::Options),
 }
 
 /// Runs one audit. The code says what was found; an error, that it could not be carried out.
@@ -31,5 +37,6 @@ pub fn run(options: Options, output: Output) -> Result<Option<Code>> {
     match options.audit {
         Audit::Tables(options) => tables::run(&options, output),
         Audit::Round(options) => round::run(&options, output),
+        Audit::MeanEstimation(options) => mean_estimation::run(&options, output),
     }
 }

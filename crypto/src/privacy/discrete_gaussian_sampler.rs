@@ -9,7 +9,7 @@
 //!
 //! **Distance from the exact law**, in total variation and per draw, at most 2^-100: exponentials are exact to 2^-170, so that
 //! weights are to `k^2 2^-170`, at most 2^-134; the table adds 2^-125 an entry (at most 2^17 entries), and less than 2^-120
-//! lies beyond 16 sigma.
+//! lies beyond 16 sigma. Above a sigma^2 of 2^26 samples come from a staircase (`staircase.rs`), as near to the law.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -18,32 +18,41 @@ use thiserror::Error;
 
 use super::inversion::SymmetricTable;
 use super::skellam::Variance;
+use super::staircase::{self, Law, StaircaseSampler};
 use super::wide::{Limbs, ONE, exp_minus};
 use crate::primitives::prg::{NoiseSeed, NoiseStream};
 use crate::update::NoiseVector;
 
-/// The largest sigma^2: 8,192 squared, a table of 2 MiB.
-pub const MAX_SIGMA_SQUARED: u64 = 1 << 26;
+/// The largest sigma^2 of a table: 8,192 squared, 2 MiB.
+const MAX_TABLE_SIGMA_SQUARED: u64 = 1 << 26;
+
+/// The largest sigma^2.
+pub const MAX_SIGMA_SQUARED: u64 = staircase::LARGEST;
 
 /// Why there is no sampler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum DiscreteGaussianError {
     /// Drawing would take too long, or give nothing.
     #[error(
-        "a sigma squared above 0 and up to 2^26 was expected, {numerator}/{denominator} came; choose another scale"
+        "a sigma squared above 0 and up to 2^60 was expected, {numerator}/{denominator} came; choose another scale"
     )]
     SigmaSquared {
         /// Of sigma squared.
         numerator: u64,
         /// Of sigma squared.
-        denominator: u32,
+        denominator: u64,
     },
 }
 
 /// Draws from one discrete Gaussian. Holds nothing secret.
 #[derive(Clone)]
-pub struct DiscreteGaussianSampler {
-    table: SymmetricTable,
+pub struct DiscreteGaussianSampler(Way);
+
+#[derive(Clone)]
+enum Way {
+    Table(SymmetricTable),
+    /// For laws whose table would be too large.
+    Staircase(StaircaseSampler),
 }
 
 impl DiscreteGaussianSampler {
@@ -53,21 +62,32 @@ impl DiscreteGaussianSampler {
     /// [`DiscreteGaussianError::SigmaSquared`] for zero and above [`MAX_SIGMA_SQUARED`].
     pub fn new(sigma_squared: Variance) -> Result<Self, DiscreteGaussianError> {
         let Variance { numerator, denominator } = sigma_squared;
-        let divisor = u64::from(denominator);
-        if divisor == 0 || numerator == 0 || numerator.div_ceil(divisor) > MAX_SIGMA_SQUARED {
+        let valid = denominator > 0 && (1..1 << 63).contains(&numerator);
+        if !valid || numerator.div_ceil(denominator) > MAX_SIGMA_SQUARED {
             return Err(DiscreteGaussianError::SigmaSquared { numerator, denominator });
         }
-        Ok(Self { table: SymmetricTable::from_weights(&gaussian_weights(numerator, divisor)) })
+        Ok(Self(if numerator.div_ceil(denominator) > MAX_TABLE_SIGMA_SQUARED {
+            Way::Staircase(StaircaseSampler::new(Law::Gaussian, numerator, denominator))
+        } else {
+            Way::Table(SymmetricTable::from_weights(&gaussian_weights(numerator, denominator)))
+        }))
     }
 
-    /// One sample: two words of the stream.
+    /// One sample. Up to a sigma squared of 2^26 it takes two words of the stream; beyond, its time says how many candidates it
+    /// took: take [`DiscreteGaussianSampler::noise`] for what is secret.
     #[inline]
     pub fn sample(&self, stream: &mut NoiseStream) -> i64 {
-        self.table.draw(stream)
+        match &self.0 {
+            Way::Table(table) => table.draw(stream),
+            Way::Staircase(staircase) => staircase.sample(stream),
+        }
     }
 
     /// The noise of one client, in coordinate order. The same seed gives the same noise.
     pub fn noise(&self, seed: NoiseSeed, len: usize) -> NoiseVector {
+        if let Way::Staircase(staircase) = &self.0 {
+            return staircase.noise(seed, len);
+        }
         let mut stream = seed.into_stream();
         NoiseVector::new((0..len).map(|_| self.sample(&mut stream)).collect())
     }
@@ -78,14 +98,20 @@ impl DiscreteGaussianSampler {
         f64::from_bits((1023 - 100) << 52) // 2^-100
     }
 
-    /// `Pr[X = k]` as the table has it.
-    pub fn probability(&self, k: i64) -> f64 {
-        self.table.probability(k)
+    /// `Pr[X = k]` as the table has it; `None` where no table has the whole law.
+    pub fn probability(&self, k: i64) -> Option<f64> {
+        match &self.0 {
+            Way::Table(table) => Some(table.probability(k)),
+            Way::Staircase(_) => None,
+        }
     }
 
-    /// No sample is further from zero.
-    pub fn largest(&self) -> u64 {
-        self.table.largest()
+    /// The largest magnitude that is drawn, where a table has the whole law.
+    pub fn largest(&self) -> Option<u64> {
+        match &self.0 {
+            Way::Table(table) => Some(table.largest()),
+            Way::Staircase(_) => None,
+        }
     }
 }
 
@@ -116,7 +142,7 @@ mod tests {
     use crate::privacy::discrete_gaussian::DiscreteGaussian;
     use std::string::ToString;
 
-    fn sampler(numerator: u64, denominator: u32) -> DiscreteGaussianSampler {
+    fn sampler(numerator: u64, denominator: u64) -> DiscreteGaussianSampler {
         DiscreteGaussianSampler::new(Variance { numerator, denominator }).expect("within the limit")
     }
 
@@ -128,21 +154,22 @@ mod tests {
     #[test]
     fn tabulated_probabilities_are_those_of_the_law() {
         for (numerator, denominator) in
-            [(1, 25), (1, 4), (49, 100), (4, 1), (16_384, 100), (1_000_003, 7), (MAX_SIGMA_SQUARED, 1)]
+            [(1, 25), (1, 4), (49, 100), (4, 1), (16_384, 100), (1_000_003, 7), (MAX_TABLE_SIGMA_SQUARED, 1)]
         {
             let sampler = sampler(numerator, denominator);
-            let sigma = libm::sqrt(numerator as f64 / f64::from(denominator));
+            let sigma = libm::sqrt(numerator as f64 / denominator as f64);
             let law = DiscreteGaussian::new(sigma).expect("in range");
             for z in [0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 9.0] {
                 let k = libm::round(z * sigma) as i64;
-                let (got, expected) = (sampler.probability(-k), law.probability(k));
+                let (got, expected) = (sampler.probability(-k).expect("a table"), law.probability(k));
                 assert!(
                     (got - expected).abs() <= 1e-11 * expected + 1e-37,
                     "{numerator}/{denominator} {k}: {got} {expected}"
                 );
             }
-            let all: f64 = (1..=sampler.largest() as i64).map(|k| 2.0 * sampler.probability(k)).sum();
-            assert!((all + sampler.probability(0) - 1.0).abs() < 1e-12);
+            let end = sampler.largest().expect("a table") as i64;
+            let all: f64 = (-end..=end).map(|k| sampler.probability(k).expect("a table")).sum();
+            assert!((all - 1.0).abs() < 1e-12);
         }
     }
 
@@ -174,10 +201,10 @@ mod tests {
 
     #[test]
     fn no_parameter_and_too_much_are_refused() {
-        for (numerator, denominator) in [(0, 1), (1, 0), (MAX_SIGMA_SQUARED + 1, 1), (u64::MAX, u32::MAX)] {
+        for (numerator, denominator) in [(0, 1), (1, 0), (MAX_SIGMA_SQUARED + 1, 1), (u64::MAX, u64::MAX)] {
             let refused = DiscreteGaussianSampler::new(Variance { numerator, denominator }).expect_err("out of range");
-            assert!(refused.to_string().contains("2^26"));
+            assert!(refused.to_string().contains("2^60"));
         }
-        assert_eq!(sampler(1, u32::MAX).noise(seed(1), 3).values(), [0, 0, 0]);
+        assert_eq!(sampler(1, u64::MAX).noise(seed(1), 3).values(), [0, 0, 0]);
     }
 }

@@ -34,16 +34,17 @@ impl SymmetricTable {
     /// From weights of 0, 1, …, of which the largest is at least 2^128 and all together less than 2^254. Weights beyond count
     /// as zero.
     pub(crate) fn from_weights(weights: &[Limbs]) -> Self {
+        let both_signs = |(k, weight): (usize, &Limbs)| if k == 0 { *weight } else { weight.plus(weight) };
+        Self::from_weights_of_magnitudes(weights.iter().enumerate().map(both_signs))
+    }
+
+    /// From weights of magnitudes, both signs together.
+    pub(crate) fn from_weights_of_magnitudes(weights: impl Iterator<Item = Limbs>) -> Self {
         // Pr[|X| <= k] is the k-th of these sums over the last.
         let mut sum = Limbs::default();
         let sums: Vec<Limbs> = weights
-            .iter()
-            .enumerate()
-            .map(|(k, weight)| {
-                sum = sum.plus(weight);
-                if k > 0 {
-                    sum = sum.plus(weight); // k and -k
-                }
+            .map(|weight| {
+                sum = sum.plus(&weight);
                 sum
             })
             .collect();
@@ -59,9 +60,16 @@ impl SymmetricTable {
         Self { cumulative }
     }
 
-    /// Low word first: bit 0 is the sign, the other 127 bits choose the magnitude.
+    /// One variate.
     #[inline]
     pub(crate) fn draw(&self, stream: &mut NoiseStream) -> i64 {
+        let (magnitude, sign) = self.choose(stream);
+        (magnitude as i64 ^ -sign) + sign // two's complement: -m = !m + 1
+    }
+
+    /// A magnitude, and a sign that is 0 or 1. Low word first: bit 0 is the sign, the other 127 bits choose the magnitude.
+    #[inline]
+    pub(crate) fn choose(&self, stream: &mut NoiseStream) -> (usize, i64) {
         let low = u128::from(stream.next_u64());
         let random = low | u128::from(stream.next_u64()) << 64;
         let (sign, uniform) = ((random & 1) as i64, random >> 1);
@@ -74,7 +82,7 @@ impl SymmetricTable {
             magnitude += half & below.wrapping_sub(1); // half where the entry is reached, else 0
             half /= 2;
         }
-        (magnitude as i64 ^ -sign) + sign // two's complement: -m = !m + 1
+        (magnitude, sign)
     }
 
     /// The largest magnitude that is ever drawn.

@@ -22,6 +22,7 @@ use core::fmt;
 use thiserror::Error;
 
 use super::inversion::SymmetricTable;
+use super::staircase::{self, Law, StaircaseSampler};
 use super::wide::Limbs;
 use crate::primitives::prg::{NoiseSeed, NoiseStream};
 use crate::update::NoiseVector;
@@ -29,22 +30,27 @@ use crate::update::NoiseVector;
 /// The largest variance of one table: 8,192 squared, a table of 2 MiB.
 const MAX_TABLE_VARIANCE: u64 = 1 << 26;
 
-/// The largest variance: the sum of 64 draws from the largest table.
-pub const MAX_VARIANCE: u64 = 1 << 32;
+/// Up to here samples are sums of up to 64 draws from one table; beyond, they come from a staircase.
+const MAX_SUMMED_VARIANCE: u64 = staircase::SMALLEST_SKELLAM;
+
+/// The largest variance.
+pub const MAX_VARIANCE: u64 = staircase::LARGEST;
+
+/// Variances are zero, or above 2^-32.
+const SMALLEST_SHIFT: u32 = 32;
 
 /// Why there is no sampler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum SkellamError {
-    /// Drawing would take too long.
+    /// No table is made for it.
     #[error(
-        "a noise variance of at most 2^32 was expected, {numerator}/{denominator} came; lower the \
-         scale"
+        "a noise variance of zero, or above 2^-32 and up to 2^60 was expected, {numerator}/{denominator} came; choose another scale"
     )]
     Variance {
         /// Of the variance asked for.
         numerator: u64,
         /// Of the variance asked for.
-        denominator: u32,
+        denominator: u64,
     },
 }
 
@@ -54,19 +60,24 @@ pub struct Variance {
     /// Dividend.
     pub numerator: u64,
     /// Divisor, not zero.
-    pub denominator: u32,
+    pub denominator: u64,
 }
 
 /// Draws from one Skellam law. Holds nothing secret.
 #[derive(Clone)]
-pub struct SkellamSampler {
-    table: SymmetricTable,
-    /// Draws that are added up to one sample; zero for no noise.
-    pieces: u64,
+pub struct SkellamSampler(Way);
+
+#[derive(Clone)]
+enum Way {
+    /// So many draws are added up to one sample; zero for no noise.
+    Summed { table: SymmetricTable, pieces: u64 },
+    /// For variances whose tables would be too many.
+    Staircase(StaircaseSampler),
 }
 
 impl SkellamSampler {
-    /// Prepares to draw with this variance. Takes about 60 ms at most, 1 ms for a variance of 40,000.
+    /// Prepares to draw with this variance. Takes 1 ms for a variance of 40,000, 60 ms for 2^26, and less than a second above
+    /// 2^32.
     ///
     /// # Errors
     /// [`SkellamError::Variance`] above [`MAX_VARIANCE`].
@@ -77,29 +88,43 @@ impl SkellamSampler {
     /// The same for any rational variance.
     ///
     /// # Errors
-    /// [`SkellamError::Variance`] above [`MAX_VARIANCE`], and if the denominator is zero.
+    /// [`SkellamError::Variance`] above [`MAX_VARIANCE`], at 2^-32 and below unless it is zero, and if the denominator is zero.
     pub fn with_variance(variance: Variance) -> Result<Self, SkellamError> {
         let Variance { numerator, denominator } = variance;
-        let divisor = u64::from(denominator);
-        if divisor == 0 || numerator.div_ceil(divisor) > MAX_VARIANCE {
+        if denominator == 0
+            || numerator.div_ceil(denominator) > MAX_VARIANCE
+            || (numerator > 0 && denominator >> SMALLEST_SHIFT >= numerator)
+        {
             return Err(SkellamError::Variance { numerator, denominator });
         }
         if numerator == 0 {
-            return Ok(Self { table: SymmetricTable::silent(), pieces: 0 });
+            return Ok(Self(Way::Summed { table: SymmetricTable::silent(), pieces: 0 }));
         }
-        let pieces = numerator.div_ceil(divisor).div_ceil(MAX_TABLE_VARIANCE);
-        let weights = bessel_weights(numerator, divisor * pieces);
-        Ok(Self { table: SymmetricTable::from_weights(&weights), pieces })
+        let whole = numerator.div_ceil(denominator);
+        if whole > MAX_SUMMED_VARIANCE {
+            return Ok(Self(Way::Staircase(StaircaseSampler::new(Law::Skellam, numerator, denominator))));
+        }
+        let pieces = whole.div_ceil(MAX_TABLE_VARIANCE);
+        // where there are several, the numerator is 2^26 times the denominator at least: the product fits
+        let weights = bessel_weights(numerator, denominator * pieces);
+        Ok(Self(Way::Summed { table: SymmetricTable::from_weights(&weights), pieces }))
     }
 
-    /// One sample. Takes two words of the stream for every 2^26 of variance.
+    /// One sample. Up to a variance of 2^32 it takes two words of the stream for every 2^26 of variance; beyond, its time says
+    /// how many candidates it took: take [`SkellamSampler::noise`] for what is secret.
     #[inline]
     pub fn sample(&self, stream: &mut NoiseStream) -> i64 {
-        (0..self.pieces).map(|_| self.table.draw(stream)).sum()
+        match &self.0 {
+            Way::Summed { table, pieces } => (0..*pieces).map(|_| table.draw(stream)).sum(),
+            Way::Staircase(staircase) => staircase.sample(stream),
+        }
     }
 
     /// The noise of one client, in coordinate order. The same seed gives the same noise.
     pub fn noise(&self, seed: NoiseSeed, len: usize) -> NoiseVector {
+        if let Way::Staircase(staircase) = &self.0 {
+            return staircase.noise(seed, len);
+        }
         let mut stream = seed.into_stream();
         NoiseVector::new((0..len).map(|_| self.sample(&mut stream)).collect())
     }
@@ -107,27 +132,35 @@ impl SkellamSampler {
     /// Bound on the total variation distance of one sample from the exact law: add this times the
     /// number of coordinates and rounds to delta.
     pub fn distance(&self) -> f64 {
-        self.pieces as f64 * f64::from_bits((1023 - 100) << 52) // 2^-100 each
+        let draws = match &self.0 {
+            Way::Summed { pieces, .. } => *pieces,
+            Way::Staircase(_) => 1,
+        };
+        draws as f64 * f64::from_bits((1023 - 100) << 52) // 2^-100 each
     }
 
-    /// `Pr[X = k]` as the table has it; `None` where samples are sums of several draws.
+    /// `Pr[X = k]` as the table has it; `None` where no table has the whole law.
     pub fn probability(&self, k: i64) -> Option<f64> {
-        match self.pieces {
-            0 => Some(if k == 0 { 1.0 } else { 0.0 }),
-            1 => Some(self.table.probability(k)),
+        match &self.0 {
+            Way::Summed { pieces: 0, .. } => Some(if k == 0 { 1.0 } else { 0.0 }),
+            Way::Summed { table, pieces: 1 } => Some(table.probability(k)),
             _ => None,
         }
     }
 
-    /// No sample is further from zero.
-    pub fn largest(&self) -> u64 {
-        self.pieces * self.table.largest()
+    /// The largest magnitude that is drawn, where one table has the whole law.
+    pub fn largest(&self) -> Option<u64> {
+        match &self.0 {
+            Way::Summed { pieces: 0, .. } => Some(0),
+            Way::Summed { table, pieces: 1 } => Some(table.largest()),
+            _ => None,
+        }
     }
 }
 
 impl fmt::Debug for SkellamSampler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SkellamSampler").field("pieces", &self.pieces).finish_non_exhaustive()
+        f.debug_struct("SkellamSampler").finish_non_exhaustive()
     }
 }
 
@@ -141,8 +174,8 @@ fn bessel_weights(numerator: u64, divisor: u64) -> Vec<Limbs> {
     let (mut above, mut here, mut scale) = (Limbs::default(), Limbs([0, 0, 1, 0]), 0_u32);
     scaled.push((here, scale));
     for k in (1..=last).rev() {
-        // 2 k divisor < 2^57: k < 2^18, divisor < 2^38
-        let mut below = here.times(2 * k * divisor).divided_by(numerator).plus(&above);
+        // here < 2^192, 2 k divisor / numerator < 2^19 2^32
+        let mut below = here.times_over(u128::from(2 * k) * u128::from(divisor), numerator).plus(&above);
         if below.0[3] != 0 {
             below = below.without_lowest_limb();
             here = here.without_lowest_limb();
@@ -201,7 +234,7 @@ mod tests {
     fn tabulated_probabilities_equal_the_reference_to_f64() {
         for param in PARAMS {
             let sampler = sampler(param);
-            let end = sampler.largest() as f64;
+            let end = sampler.largest().expect("one table") as f64;
             for Bin { lowest, highest, probability } in reference_bins(param) {
                 let bin = lowest.max(-end) as i64..=highest.min(end) as i64;
                 let got: f64 = bin.map(|k| sampler.probability(k).expect("one table")).sum();
@@ -241,10 +274,12 @@ mod tests {
 
     #[test]
     fn moments_are_those_of_the_law_also_above_one_table() {
-        for (byte, variance) in [(1, 39_600_u64), (2, 1_000_000), (3, MAX_TABLE_VARIANCE * 2 + 1)] {
+        let wide = [(4, MAX_SUMMED_VARIANCE + 1), (5, 2_882_302_641_352_831), (6, MAX_VARIANCE)];
+        for (byte, variance) in
+            [(1, 39_600_u64), (2, 1_000_000), (3, MAX_TABLE_VARIANCE * 2 + 1)].into_iter().chain(wide)
+        {
             let draws = 200_000;
             let sampler = SkellamSampler::new(variance).expect("within the limit");
-            assert_eq!(sampler.pieces, variance.div_ceil(MAX_TABLE_VARIANCE));
             let noise = sampler.noise(seed(byte), draws);
             let count = draws as f64;
             let power = |p: i32| noise.values().iter().map(|&x| (x as f64).powi(p)).sum::<f64>() / count;
@@ -277,10 +312,14 @@ mod tests {
         assert_eq!(silent.noise(seed(1), 3).values(), [0, 0, 0]);
         assert!(SkellamSampler::new(MAX_VARIANCE).is_ok());
         let refused = SkellamSampler::new(MAX_VARIANCE + 1).expect_err("too large");
-        assert!(refused.to_string().contains("4294967297/1"));
+        assert!(refused.to_string().contains("1152921504606846977/1"));
         let nonsense = Variance { numerator: 1, denominator: 0 };
         assert!(SkellamSampler::with_variance(nonsense).is_err());
-        let tiny = Variance { numerator: 1, denominator: u32::MAX };
-        assert!(SkellamSampler::with_variance(tiny).is_ok());
+        for (numerator, denominator, fine) in
+            [(1, (1 << 32) - 1, true), (1, 1 << 32, false), (u64::MAX, u64::MAX, true)]
+        {
+            let sampler = SkellamSampler::with_variance(Variance { numerator, denominator });
+            assert_eq!(sampler.is_ok(), fine, "{numerator}/{denominator}");
+        }
     }
 }

@@ -20,6 +20,7 @@ use thiserror::Error;
 use super::accountant::{RdpCurve, RoundingBounds, SkellamRound};
 use super::distributed::{GaussianRound, GaussianShares};
 use super::numeric::least;
+use super::skellam_gaussian::skellam_privacy;
 
 /// The noise that clients add.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,16 @@ pub enum Mechanism {
     Skellam,
     /// Discrete Gaussian, with its tau.
     DiscreteGaussian,
+}
+
+/// How epsilon is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Account<'a> {
+    /// As ledgers do: Renyi divergences at these orders.
+    Renyi(&'a [u32]),
+    /// Through the Gaussian mechanism that Skellam noise is at least as private as ([`super::skellam_gaussian`]). Discrete
+    /// Gaussian noise has no such account here.
+    Gaussian,
 }
 
 /// What is to be kept, and from whom it comes.
@@ -51,8 +62,8 @@ pub struct Goal<'a> {
     pub epsilon: f64,
     /// The delta at which it is stated.
     pub delta: f64,
-    /// Orders of the account.
-    pub orders: &'a [u32],
+    /// How epsilon is computed.
+    pub account: Account<'a>,
 }
 
 /// How the norm of a sum grows with its terms.
@@ -96,7 +107,8 @@ pub enum SolverError {
     /// The goal is none.
     #[error(
         "a goal needs an epsilon and a clip norm above 0, a delta and a beta between 0 and 1 (beta may be 0), at least one \
-         coordinate, client and round, no more honest clients than there are, and orders that rise from 2"
+         coordinate, client and round, no more honest clients than there are, orders that rise from 2, and for the Gaussian \
+         account Skellam noise"
     )]
     Goal,
     /// The ring is too narrow even for coarse steps.
@@ -119,22 +131,30 @@ impl Goal<'_> {
         let delta = self.delta > 0.0 && self.delta < 1.0;
         let beta = (0.0..1.0).contains(&self.beta);
         let counts = self.dim > 0 && self.honest > 0 && self.honest <= self.clients && self.clients <= 1 << 32;
-        let orders = RdpCurve::zero(self.orders).is_ok();
-        let valid = above_zero && delta && beta && counts && self.rounds > 0 && orders;
+        let account = match self.account {
+            Account::Renyi(orders) => RdpCurve::zero(orders).is_ok(),
+            Account::Gaussian => self.mechanism == Mechanism::Skellam,
+        };
+        let valid = above_zero && delta && beta && counts && self.rounds > 0 && account;
         if valid { Ok(()) } else { Err(SolverError::Goal) }
     }
 
     /// Epsilon after all rounds if `shares` clients add noise of `local_sigma` each. Infinite where no bound holds.
     pub fn epsilon_with(&self, bounds: &RoundingBounds, local_sigma: f64, shares: u64) -> f64 {
         let &RoundingBounds { l2_bound, l1_bound, .. } = bounds;
-        let curve = match self.mechanism {
-            Mechanism::Skellam => {
-                let variance = shares as f64 * local_sigma * local_sigma;
-                RdpCurve::skellam(self.orders, &SkellamRound { l2_bound, l1_bound, variance }).ok()
+        let variance = shares as f64 * local_sigma * local_sigma;
+        let curve = match (self.account, self.mechanism) {
+            (Account::Gaussian, Mechanism::Skellam) => {
+                let all = skellam_privacy(l2_bound, variance).map(|round| round.times(self.rounds));
+                return all.map_or(f64::INFINITY, |all| all.epsilon(self.delta));
             }
-            Mechanism::DiscreteGaussian => GaussianShares::new(local_sigma, shares)
+            (Account::Gaussian, Mechanism::DiscreteGaussian) => return f64::INFINITY,
+            (Account::Renyi(orders), Mechanism::Skellam) => {
+                RdpCurve::skellam(orders, &SkellamRound { l2_bound, l1_bound, variance }).ok()
+            }
+            (Account::Renyi(orders), Mechanism::DiscreteGaussian) => GaussianShares::new(local_sigma, shares)
                 .ok()
-                .and_then(|noise| GaussianRound { l2_bound, l1_bound, dim: self.dim, noise }.curve(self.orders).ok()),
+                .and_then(|noise| GaussianRound { l2_bound, l1_bound, dim: self.dim, noise }.curve(orders).ok()),
         };
         curve.map_or(f64::INFINITY, |curve| curve.times(self.rounds).epsilon(self.delta).epsilon)
     }
@@ -229,7 +249,7 @@ mod tests {
             rounds: 10,
             epsilon: 2.0,
             delta: 1e-5,
-            orders,
+            account: Account::Renyi(orders),
         }
     }
 
@@ -262,6 +282,18 @@ mod tests {
         assert!(goal(&orders).epsilon_with(&tolerant.bounds, tolerant.local_sigma, 60) <= 2.0);
     }
 
+    /// The tight account needs less noise for the same promise: 15 % less error is what Renyi accounting costs.
+    #[test]
+    fn the_tight_account_saves_noise() {
+        let orders = orders();
+        let renyi = goal(&orders).solve(RING).expect("feasible");
+        let tight = Goal { account: Account::Gaussian, ..goal(&orders) };
+        let found = tight.solve(RING).expect("feasible");
+        assert!(found.epsilon <= 2.0 && found.epsilon > 2.0 - 1e-9);
+        let saved = 1.0 - tight.mean_squared_error(&found) / goal(&orders).mean_squared_error(&renyi);
+        assert!((0.05..0.25).contains(&saved), "{saved}");
+    }
+
     #[test]
     fn impossible_goals_are_refused_with_the_reason() {
         let orders = orders();
@@ -276,7 +308,8 @@ mod tests {
             Goal { honest: 0, ..good },
             Goal { rounds: 0, ..good },
             Goal { dim: 0, ..good },
-            Goal { orders: &[], ..good },
+            Goal { account: Account::Renyi(&[]), ..good },
+            Goal { account: Account::Gaussian, mechanism: Mechanism::DiscreteGaussian, ..good },
         ] {
             assert_eq!(bad.solve(RING), Err(SolverError::Goal), "{bad:?}");
         }

@@ -25,6 +25,26 @@ impl Limbs {
         product
     }
 
+    /// `floor(self factor / divisor)`, which fits.
+    pub(crate) fn times_over(&self, factor: u128, divisor: u64) -> Self {
+        let mut product = [0_u64; 6];
+        for (j, b) in [factor as u64, (factor >> 64) as u64].into_iter().enumerate() {
+            let mut carry = 0;
+            for (i, &a) in self.0.iter().enumerate() {
+                (product[i + j], carry) = a.carrying_mul_add(b, product[i + j], carry);
+            }
+            product[j + 4] = carry;
+        }
+        let mut rest = 0_u128;
+        for limb in product.iter_mut().rev() {
+            let dividend = rest << 64 | u128::from(*limb);
+            *limb = (dividend / u128::from(divisor)) as u64; // the rest is below the divisor
+            rest = dividend % u128::from(divisor);
+        }
+        debug_assert_eq!(product[4..], [0, 0]);
+        Self([product[0], product[1], product[2], product[3]])
+    }
+
     pub(crate) fn divided_by(&self, divisor: u64) -> Self {
         let (mut quotient, mut rest) = (Self::default(), 0_u128);
         for (limb, &a) in quotient.0.iter_mut().zip(&self.0).rev() {
@@ -43,6 +63,11 @@ impl Limbs {
     pub(crate) fn bits(&self) -> u32 {
         let used = self.0.iter().rposition(|&limb| limb != 0);
         used.map_or(0, |i| 64 * i as u32 + u64::BITS - self.0[i].leading_zeros())
+    }
+
+    /// The product with 2^bits, which fits; `bits` below 64.
+    pub(crate) fn shifted_left(&self, bits: u32) -> Self {
+        self.times(1 << bits)
     }
 
     /// Drops the lowest `bits`; the rest fits 128 bits.
@@ -87,16 +112,16 @@ pub(crate) fn exp_minus(dividend: u64, divisor: u64) -> Limbs {
     if whole > 140 {
         return Limbs::default(); // below 2^-201
     }
-    let mut power = exp_minus_fraction(&Limbs([0, 0, 0, rest]).divided_by(divisor));
-    let per_one = exp_minus_fraction(&ONE);
+    let mut power = exp_fraction(&Limbs([0, 0, 0, rest]).divided_by(divisor), true);
+    let per_one = exp_fraction(&ONE, true);
     for _ in 0..whole {
         power = power.times_fraction(&per_one);
     }
     power
 }
 
-/// `exp(-x)` for `0 <= x <= 1`: Taylor's series of `x/256`, squared eight times.
-fn exp_minus_fraction(x: &Limbs) -> Limbs {
+/// `exp(-x)`, or `exp(x)` unless `minus`, for `0 <= x <= 1`: Taylor's series of `x/256`, squared eight times.
+pub(crate) fn exp_fraction(x: &Limbs, minus: bool) -> Limbs {
     let x = x.divided_by(256);
     let (mut even, mut odd, mut term) = (Limbs::default(), Limbs::default(), ONE);
     let mut n = 0;
@@ -109,7 +134,7 @@ fn exp_minus_fraction(x: &Limbs) -> Limbs {
         n += 1;
         term = term.times_fraction(&x).divided_by(n);
     }
-    let mut power = even.minus(&odd);
+    let mut power = if minus { even.minus(&odd) } else { even.plus(&odd) };
     for _ in 0..8 {
         power = power.times_fraction(&power);
     }

@@ -13,13 +13,13 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
 mod arithmetic;
-mod check;
-mod csv;
-mod distributed;
+pub(super) mod check;
+pub(super) mod csv;
+pub(super) mod distributed;
 mod empirical;
 mod gaussian;
 mod graph;
-mod plans;
+pub(super) mod plans;
 mod samplers;
 #[cfg(test)]
 mod tests;
@@ -35,6 +35,9 @@ use crate::output::Output;
 pub struct Options {
     /// The folder with the tables.
     dir: PathBuf,
+    /// Also rerun the mean-estimation experiment and compare its error: about a minute in a release build.
+    #[arg(long)]
+    simulate: bool,
 }
 
 /// For `--help`.
@@ -42,10 +45,11 @@ pub const EXAMPLES: &str = "\
 Examples:
   veilsum audit tables tests/reference/privacy
   veilsum audit tables other-tables --json
+  veilsum audit tables tests/reference/privacy --simulate
 Ends with 1 if a row failed, else with 2 if a table is of no known kind.";
 
 /// The kinds of tables, and what checks their rows.
-fn checker(kind: &str) -> Option<Checker> {
+fn checker(kind: &str, simulate: bool) -> Option<Checker> {
     Some(match kind {
         "gaussian" => Checker::Rows(gaussian::gaussian),
         "analytic_gaussian" => Checker::Rows(gaussian::analytic_gaussian),
@@ -58,6 +62,7 @@ fn checker(kind: &str) -> Option<Checker> {
         "distributed_exact" => Checker::Rows(distributed::distributed_exact),
         "distributed_exact_delta" => Checker::Rows(distributed::distributed_exact_delta),
         "params" => Checker::Rows(plans::params),
+        "mean_estimation_reference" if simulate => Checker::Rows(plans::mean_estimation_simulated),
         "mean_estimation_reference" => Checker::Rows(plans::mean_estimation),
         "dropout_degradation" => Checker::Rows(plans::dropout_degradation),
         "ledger" => Checker::Rows(plans::ledger),
@@ -104,7 +109,7 @@ pub fn run(options: &Options, output: Output) -> Result<Option<Code>> {
     bar.set_style(ProgressStyle::with_template("{msg:<32} {bar:32} {pos}/{len}  {elapsed}").expect("a fixed template"));
     let mut reports = Vec::new();
     for file in files {
-        let report = check_table(&file, &bar)?;
+        let report = check_table(&file, options.simulate, &bar)?;
         if output == Output::Words {
             bar.suspend(|| print_report(&report, reports.is_empty()));
         }
@@ -140,14 +145,14 @@ fn tables_in(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn check_table(file: &Path, bar: &ProgressBar) -> Result<Report> {
+fn check_table(file: &Path, simulate: bool, bar: &ProgressBar) -> Result<Report> {
     let name = file.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
     let text = std::fs::read(file).with_context(|| format!("{} cannot be read", file.display()))?;
     let table = Table::read(&String::from_utf8_lossy(&text));
-    Ok(check(name, &table, bar))
+    Ok(check(name, &table, simulate, bar))
 }
 
-fn check(name: String, table: &Table, bar: &ProgressBar) -> Report {
+fn check(name: String, table: &Table, simulate: bool, bar: &ProgressBar) -> Report {
     let mut report = Report {
         name,
         rows: 0,
@@ -162,7 +167,7 @@ fn check(name: String, table: &Table, bar: &ProgressBar) -> Report {
     bar.set_message(report.name.clone());
     bar.set_length(table.rows.len() as u64);
     bar.set_position(0);
-    match checker(&kind) {
+    match checker(&kind, simulate) {
         None => {
             report.unknown = true;
             report.skipped = table.rows.len();

@@ -2,6 +2,8 @@
 
 use veilsum_crypto::privacy::accountant::{RoundingBranch, ln_delta_at};
 use veilsum_crypto::privacy::distributed::{GaussianRound, GaussianShares, closeness};
+use veilsum_crypto::privacy::gaussian::GaussianPrivacy;
+use veilsum_crypto::privacy::skellam_gaussian::skellam_privacy;
 use veilsum_crypto::privacy::solver::Mechanism;
 use veilsum_crypto::privacy::subsampled::OutsiderCurve;
 use veilsum_crypto::privacy::{RdpCurve, RoundingBounds, SkellamRound};
@@ -64,6 +66,12 @@ impl Noise {
             Mechanism::DiscreteGaussian => self.gaussian()?.curve(orders),
         }
         .map_err(|error| Malformed(error.to_string()))
+    }
+
+    /// The other bound on Skellam noise, by the Gaussian mechanism it is no worse than; for variances from 2 on.
+    fn tight(&self) -> Option<GaussianPrivacy> {
+        let variance = self.shares as f64 * self.local_sigma * self.local_sigma;
+        (self.mechanism == Mechanism::Skellam).then(|| skellam_privacy(self.l2, variance)).flatten()
     }
 
     /// The divergence of a real order; for Skellam of an integer one.
@@ -151,10 +159,14 @@ fn exact_noise(check: &Check<'_>) -> Result<Noise, Malformed> {
     })
 }
 
-/// `distributed_exact`: exact divergences of vectors, and the published bound on them.
+/// `distributed_exact`: exact divergences of vectors, which neither of our bounds may fall below, and the published bound.
 pub fn distributed_exact(check: &mut Check<'_>) -> Result<(), Malformed> {
-    let bound = exact_noise(check)?.divergence(check.number("alpha")?)?;
+    let (noise, order) = (exact_noise(check)?, check.number("alpha")?);
+    let bound = noise.divergence(order)?;
     check.bounds("rdp_exact", ROUNDING, bound)?;
+    if let Some(tight) = noise.tight() {
+        check.bounds("rdp_exact", ROUNDING, order * tight.mu() * tight.mu() / 2.0)?;
+    }
     check.near("rdp_bound", TIGHT, bound)
 }
 
@@ -173,5 +185,8 @@ pub fn distributed_exact_delta(check: &mut Check<'_>) -> Result<(), Malformed> {
         ln_delta = ln_delta.min(ln_delta_at(order, noise.divergence(order)?, epsilon));
     }
     check.bounds("delta_exact", ROUNDING, ln_delta.exp())?;
+    if let Some(tight) = noise.tight() {
+        check.bounds("delta_exact", ROUNDING, tight.delta(epsilon))?;
+    }
     check.near("delta_bound", TIGHT, ln_delta.exp())
 }

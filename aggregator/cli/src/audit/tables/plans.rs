@@ -1,10 +1,12 @@
 //! Tables of whole plans: parameters that are found from a goal, what dropouts do to it, and ledgers over many rounds.
 
-use veilsum_crypto::privacy::solver::{Goal, Mechanism, NormGrowth, Ring, Solution};
+use veilsum_crypto::privacy::solver::{Account, Goal, Mechanism, NormGrowth, Ring, Solution};
 use veilsum_crypto::privacy::{Budget, BudgetError, Ledger};
 
 use super::check::{Check, Malformed, Tolerance};
 use super::distributed::{Noise, mechanism, table_orders};
+use crate::audit::experiment::{Cell, Measured, measure};
+use crate::audit::random::Random;
 
 const TIGHT: Tolerance = Tolerance::Relative(1e-9);
 
@@ -20,6 +22,36 @@ struct Plan<'a> {
     ring: Ring,
 }
 
+/// One cell of the mean-estimation experiment.
+#[derive(Clone, Copy)]
+pub struct Experiment<'a> {
+    /// What is to be kept.
+    pub goal: Goal<'a>,
+    /// Where the sum shall fit.
+    pub ring: Ring,
+    /// How often it is run.
+    pub repeats: u32,
+    /// Coordinates before padding.
+    pub dim: usize,
+}
+
+impl<'a> Experiment<'a> {
+    /// From a row of `mean_estimation_reference`.
+    pub fn read(check: &Check<'_>, orders: &'a [u32]) -> Result<Self, Malformed> {
+        let Plan { mut goal, ring } = Plan::read(check, "eps_target", orders)?;
+        goal.beta = check.number("beta")?;
+        if goal.clients > 1 << 20 || goal.dim > 1 << 24 {
+            return Err(Malformed(format!("{} clients with {} coordinates are too many", goal.clients, goal.dim)));
+        }
+        Ok(Self { goal, ring, repeats: check.parsed("repeats")?, dim: check.parsed("d")? })
+    }
+
+    /// The parameters.
+    pub fn solve(&self) -> Result<Solution, Malformed> {
+        Plan { goal: self.goal, ring: self.ring }.solve()
+    }
+}
+
 impl<'a> Plan<'a> {
     fn read(check: &Check<'_>, epsilon: &str, orders: &'a [u32]) -> Result<Self, Malformed> {
         let clients = check.parsed("n")?;
@@ -33,7 +65,7 @@ impl<'a> Plan<'a> {
             rounds: 1,
             epsilon: check.positive(epsilon)?,
             delta: check.positive("delta")?,
-            orders,
+            account: Account::Renyi(orders),
         };
         let deviations = check.positive("k_stddevs")?;
         Ok(Self { goal, ring: Ring { bits: check.parsed("bits")?, deviations, growth: NormGrowth::Linear } })
@@ -65,12 +97,47 @@ pub fn params(check: &mut Check<'_>) -> Result<(), Malformed> {
 /// `mean_estimation_reference`: the parameters of the experiment.
 pub fn mean_estimation(check: &mut Check<'_>) -> Result<(), Malformed> {
     let orders = table_orders();
-    let mut plan = Plan::read(check, "eps_target", &orders)?;
-    plan.goal.beta = check.number("beta")?;
-    let found = plan.solve()?;
+    check_parameters(check, &Experiment::read(check, &orders)?).map(|_| ())
+}
+
+/// The same, and the experiment itself.
+pub fn mean_estimation_simulated(check: &mut Check<'_>) -> Result<(), Malformed> {
+    let orders = table_orders();
+    let experiment = Experiment::read(check, &orders)?;
+    let plan = check_parameters(check, &experiment)?;
+    let Experiment { goal, ring, repeats, dim } = experiment;
+    let cell = Cell {
+        mechanism: goal.mechanism,
+        clients: goal.clients as u32,
+        dim,
+        padded_dim: goal.dim as usize,
+        clip_norm: goal.clip_norm,
+        bits: ring.bits,
+        plan,
+    };
+    let measured = measure(&cell, repeats, &mut Random::new(None)).map_err(|error| Malformed(format!("{error:#}")))?;
+    let reference = Measured { mse: check.positive("mse_mean")?, standard_error: check.positive("mse_stderr")? };
+    let allowed = allowance(&measured, &reference, goal.mean_squared_error(&plan));
+    check.statistic("mse_mean", allowed, measured.mse)
+}
+
+fn check_parameters(check: &mut Check<'_>, experiment: &Experiment<'_>) -> Result<Solution, Malformed> {
+    let found = experiment.solve()?;
     check.near("scale", SOLVED, found.scale)?;
     check.near("central_sigma_int", SOLVED, found.central_sigma)?;
-    check.near("l2_bound_int", SOLVED, found.bounds.l2_bound)
+    check.near("l2_bound_int", SOLVED, found.bounds.l2_bound)?;
+    Ok(found)
+}
+
+/// How far apart two measurements of one error may be: four standard errors of both together, or 15 % of what is planned,
+/// whichever is more.
+fn allowance(measured: &Measured, reference: &Measured, planned: f64) -> f64 {
+    (4.0 * measured.standard_error.hypot(reference.standard_error)).max(0.15 * planned)
+}
+
+/// Whether a measured error is that of the reference.
+pub fn agrees(measured: &Measured, reference: &Measured, planned: f64) -> bool {
+    (measured.mse - reference.mse).abs() <= allowance(measured, reference, planned)
 }
 
 /// `dropout_degradation`: what epsilon becomes if fewer clients add the shares that were planned for all.

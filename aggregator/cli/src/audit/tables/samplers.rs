@@ -54,7 +54,7 @@ impl Law {
             }
             "poisson(lambda)" => {
                 let (numerator, denominator) = decimal?;
-                let mean = numerator as f64 / f64::from(denominator);
+                let mean = numerator as f64 / denominator as f64;
                 if mean <= 1e6 { Ok(Self::Poisson(mean)) } else { Err(refused(format!("{param} is too large"))) }
             }
             other => Err(Malformed(format!("distribution: {other:?} is none of this program's"))),
@@ -65,13 +65,12 @@ impl Law {
     fn probabilities(&self) -> Option<Vec<(i64, f64)>> {
         match self {
             Self::Skellam(sampler) => {
-                sampler.probability(0)?;
-                let end = sampler.largest() as i64;
+                let end = sampler.largest()? as i64;
                 (-end..=end).map(|k| Some((k, sampler.probability(k)?))).collect()
             }
             Self::Gaussian(sampler) => {
-                let end = sampler.largest() as i64;
-                Some((-end..=end).map(|k| (k, sampler.probability(k))).collect())
+                let end = sampler.largest()? as i64;
+                (-end..=end).map(|k| Some((k, sampler.probability(k)?))).collect()
             }
             Self::Poisson(mean) => {
                 let end = (mean + 40.0 * mean.sqrt() + 60.0) as i64;
@@ -104,11 +103,11 @@ impl Law {
 }
 
 /// `12.8` is 128/10, not negative.
-fn exact_decimal(text: &str) -> Option<(u64, u32)> {
+fn exact_decimal(text: &str) -> Option<(u64, u64)> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let digits = format!("{whole}{fraction}");
     let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    Some((digits.parse().ok().filter(|_| plain)?, 10_u32.checked_pow(fraction.len().try_into().ok()?)?))
+    Some((digits.parse().ok().filter(|_| plain)?, 10_u64.checked_pow(fraction.len().try_into().ok()?)?))
 }
 
 /// A law of the table, and the rows that speak of it.
