@@ -15,6 +15,10 @@ use veilsum_crypto::update::ModelUpdate;
 struct Zeros;
 
 impl LocalWork for Zeros {
+    fn suits(&mut self, _: &Header) -> Result<(), Box<dyn Error + Send + Sync>> {
+        Ok(()) // as many zeros as the round has elements
+    }
+
     fn train(&mut self, header: &Header, _model: &[u8]) -> Result<ModelUpdate, Box<dyn Error + Send + Sync>> {
         // A weighted task counts one element more, for the weight.
         let (len, weight_max) = (header.params.vector_len as usize, header.params.weight_max);

@@ -47,7 +47,7 @@ use served::{HEADER_BYTES, LEAVES_MAX, List, REPLY_BYTES_MAX};
 
 pub use left_out::LeftOut;
 pub use report::Check;
-pub use work::{LocalWork, Trained, TrainerWork};
+pub use work::{LocalWork, Trained, TrainerWork, has_values};
 
 /// How long one read may wait at the aggregator, which permits 30 s.
 const READ_WAIT: Duration = Duration::from_secs(25);
@@ -785,7 +785,7 @@ impl<T: Transport, W: LocalWork + ?Sized> Play<'_, T, W> {
         }
     }
 
-    /// §5.5. One update, with noise that was drawn before the data were looked at, under the core.
+    /// §5.5. One update, with noise that was drawn before its values were looked at, under the core.
     async fn mask(&mut self, ready: ReadyToMask) -> Result<Resumed, Halt> {
         self.enter(Phase::Mask);
         let limit = self.round().bitmap_bytes(197);
@@ -803,12 +803,12 @@ impl<T: Transport, W: LocalWork + ?Sized> Play<'_, T, W> {
             openings = self.fetch_own_list("openings", List::openings).await?;
         }
         let params = ready.header().params;
-        let (variance, len) = (ready.share_variance(), params.vector_len as usize);
+        let update: ModelUpdate = self.trained().await?; // of the round's length, or nothing is drawn for it
+        let (variance, len) = (ready.share_variance(), update.vector_len());
         let noise = blocking(move || {
             Ok::<_, SkellamError>(SkellamSampler::new(variance)?.noise(NoiseSeed::generate(&mut os_rng()), len))
         });
         let noise = noise.await??;
-        let update: ModelUpdate = self.trained().await?;
 
         let privacy =
             Privacy { clip_norm: params.clip_norm, scale: params.scale, max_squared_norm: params.max_squared_norm };

@@ -75,6 +75,10 @@ impl Transport for Replicas {
 struct Work(usize);
 
 impl LocalWork for Work {
+    fn suits(&mut self, _: &Header) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        Ok(()) // of any length
+    }
+
     fn train(
         &mut self,
         header: &Header,

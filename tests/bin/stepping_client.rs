@@ -54,6 +54,10 @@ impl Transport for Stepping {
 struct Work(usize);
 
 impl LocalWork for Work {
+    fn suits(&mut self, _: &Header) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        Ok(()) // of any length
+    }
+
     fn train(
         &mut self,
         header: &Header,

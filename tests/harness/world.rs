@@ -691,6 +691,10 @@ struct Unit {
 }
 
 impl LocalWork for Unit {
+    fn suits(&mut self, _: &Header) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        Ok(()) // of any length
+    }
+
     fn train(
         &mut self,
         header: &Header,

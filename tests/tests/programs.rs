@@ -341,6 +341,9 @@ async fn join_refuses_wrong_files_before_anything_is_sent() {
     refused(&["--tensor", "w"], &["leave --tensor out"]).await;
     refused(&["--server", "ftp://x"], &["http://"]).await;
     refused(&["--join", text(&folder.join("absent.toml"))], &["absent.toml"]).await;
+    for needed in ["state", "identity.toml", "join.toml", "good.npy"] {
+        refused(&["--out", text(&folder.join(needed))], &["--out", needed, "would replace"]).await;
+    }
     refused(&["--task", "12"], &["32 lower-case hexadecimal digits"]).await;
     refused(&["--task", &"0".repeat(32)], &["is for task"]).await;
     std::fs::rename(folder.join("join.toml"), folder.join("away.toml")).expect("ours");
@@ -407,6 +410,39 @@ async fn the_exit_code_of_join_says_how_the_round_ended() {
     // The task is over: no further round opens.
     let said = join(&folder, "update.npy", &["--within", "1"]).await.expect("no panic");
     assert!(said.code == 4 && said.err.contains("--within"), "{}{}", said.out, said.err);
+}
+
+/// C-290: what happened in a round is told although the client's ledger cannot be read any more once it is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ledger_that_cannot_be_read_does_not_lose_what_happened_in_the_round() {
+    built().await;
+    // More than a pipe holds: the program waits in the middle of writing the mean, the round behind it.
+    let world = World::new(Shape { model_len: 40_000, ..Shape::patient(3) }).await;
+    world.round(1).await;
+    let folder = files_of(&world, 0);
+    std::fs::write(folder.join("update.npy"), npy(&vec![0.5; 40_000])).expect("room");
+    let pipe = folder.join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("it is there").success());
+    let program = join(&folder, "update.npy", &["--out", text(&pipe), "--json"]);
+    let others: Vec<Running> = (1..3).map(|number| world.send(number, world.line())).collect();
+    let state = folder.join("state");
+    let reading = tokio::task::spawn_blocking(move || {
+        let mut mean = std::fs::File::open(pipe).expect("the program writes");
+        std::fs::write(state, b"damaged").expect("ours");
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut mean, &mut bytes).expect("until it is written");
+        bytes.len()
+    });
+    for other in others {
+        assert!(other.end().await.verified().is_some());
+    }
+    assert!(reading.await.expect("no panic") > 4 * 40_000);
+    let said = program.await.expect("no panic");
+    assert!(said.code == 1 && said.err.contains("saving_key"), "{} {}", said.code, said.err);
+    let told: serde_json::Value = serde_json::from_str(&said.out).expect("one object");
+    assert_eq!((&told["outcome"], &told["update_included"]), (&"released".into(), &true.into()));
+    assert_eq!((&told["epsilon_spent"], &told["charged"]), (&serde_json::Value::Null, &serde_json::Value::Null));
+    assert!(told["checks"].as_array().is_some_and(|checks| checks.len() > 20), "the report is there");
 }
 
 /// C-97: without a join file the aggregator's key is pinned at first use, and said aloud; the authority is the identity's.

@@ -83,6 +83,10 @@ pub async fn run(options: Options, output: Output) -> Result<Option<Code>> {
     let vector = Vector::read(&options.vector, options.tensor.as_deref(), options.weight)?;
     let identity = Identity::read(&options.identity).or_usage()?;
     let source = Source::of(options.join.clone(), options.task, &options.identity)?;
+    let state = options.state.clone().unwrap_or_else(|| options.identity.with_file_name("state"));
+    if let Some(out) = &options.out {
+        is_apart(out, &[&state, &options.identity, &options.vector, source.file()]).or_usage()?;
+    }
     let way = Way { server: options.server.as_deref(), ca: options.ca.as_deref() };
     let join = source.join(way, &identity, output).await?;
     pins::is_of(&identity, &join.policy.authority).or_usage()?;
@@ -94,7 +98,6 @@ pub async fn run(options: Options, output: Output) -> Result<Option<Code>> {
         );
     }
 
-    let state = options.state.clone().unwrap_or_else(|| options.identity.with_file_name("state"));
     let (budget, task, server) = (join.policy.budget, join.task, join.server.clone());
     let mut participant = Participant::open(identity, join, &state, transport).await.map_err(coded)?;
     if participant.is_under_way().await.map_err(coded)? {
@@ -121,10 +124,11 @@ pub async fn run(options: Options, output: Output) -> Result<Option<Code>> {
     let ended = ended.map_err(coded)?;
 
     let mean = options.out.as_deref().filter(|_| matches!(ended, RoundOutcome::Verified { sum: Some(_), .. }));
-    // Whatever becomes of the file: what happened in the round, and what it cost, is told.
+    // Whatever becomes of the file, or of the ledger: what happened in the round is told.
     let written = mean.map_or(Ok(()), |path| write_mean(&ended, path));
     let mean = mean.filter(|_| written.is_ok());
-    let spending = Spending { before, now: participant.epsilon_spent().await.map_err(coded)?, budget };
+    let spent = participant.epsilon_spent().await.map_err(coded);
+    let spending = Spending { before, now: spent.as_ref().ok().copied(), budget };
     let bytes = (participant.traffic().up_bytes(), participant.traffic().down_bytes());
     let beside = Beside { client: participant.client(), checks: participant.report(), spending, bytes, mean };
     let said = Told::of(&ended, beside);
@@ -133,7 +137,21 @@ pub async fn run(options: Options, output: Output) -> Result<Option<Code>> {
         telling.await?;
     }
     output.give(&said, Told::in_words)?;
-    written.map(|()| told::code(&ended))
+    written.and(spent).map(|_| told::code(&ended))
+}
+
+/// The mean goes to no file that the client needs; its ledger above all.
+fn is_apart(out: &Path, needed: &[&Path]) -> Result<()> {
+    let whole = |path: &Path| std::fs::canonicalize(path).or_else(|_| std::path::absolute(path));
+    let out_path = whole(out)?;
+    for path in needed {
+        anyhow::ensure!(
+            whole(path)? != out_path,
+            "--out {} would replace a file that is needed; name another",
+            out.display()
+        );
+    }
+    Ok(())
 }
 
 fn write_mean(ended: &RoundOutcome, path: &Path) -> Result<()> {

@@ -26,6 +26,28 @@ pub enum LeftOut {
     /// The own certificate does not hold for this round: every aggregator would refuse its advert.
     #[error("R-06: its own certificate does not hold for this round: {0}")]
     Certificate(CertificateError),
+    /// The header's time is too far from the own clock. An honest aggregator is told so by a client whose clock is wrong.
+    #[error(
+        "R-06: the header's time is {apart_s} s from its own clock, {allowed_s} s are allowed; set the clock if it is wrong. \
+         A client cannot tell whose clock it is"
+    )]
+    ClockApart {
+        /// Seconds between both.
+        apart_s: u64,
+        /// As the policy has it.
+        allowed_s: u64,
+    },
+    /// The roster came later after the own advert than the policy permits: in that time the ring could have been ground.
+    #[error(
+        "R-08: the roster came {after_ms} ms after its advert, {deadline_ms} ms are allowed; it deals no shares. A client cannot \
+         tell a slow line, or a machine that slept, from an aggregator that took its time"
+    )]
+    RosterLate {
+        /// Milliseconds since the advert.
+        after_ms: u64,
+        /// As the policy has it.
+        deadline_ms: u64,
+    },
     /// The own clock ran backwards between advert and roster, so that nobody can say how old the roster is.
     #[error(
         "R-08: its own clock ran backwards since its advert, so it cannot tell whether the roster came in time; set the clock"
@@ -65,6 +87,12 @@ impl LeftOut {
                 Rejection::Certificate { reason, .. } => Self::Certificate(*reason),
                 _ => return None,
             },
+            ServerMisbehaved::ClockApart { apart_s, allowed_s } => {
+                Self::ClockApart { apart_s: *apart_s, allowed_s: *allowed_s }
+            }
+            ServerMisbehaved::RosterLate { after_ms, deadline_ms } => {
+                Self::RosterLate { after_ms: *after_ms, deadline_ms: *deadline_ms }
+            }
             ServerMisbehaved::ClockBackwards => Self::ClockBackwards,
             ServerMisbehaved::NotInCore => Self::NotInCore,
             ServerMisbehaved::NotListed => Self::NotListed,
@@ -76,8 +104,8 @@ impl LeftOut {
     pub fn rule(&self) -> Option<Rule> {
         Some(Rule(match self {
             Self::Budget { .. } => 26,
-            Self::Certificate(_) => 6,
-            Self::ClockBackwards => 8,
+            Self::Certificate(_) | Self::ClockApart { .. } => 6,
+            Self::ClockBackwards | Self::RosterLate { .. } => 8,
             Self::Late { .. } => return None,
             Self::NotInCore => 17,
             Self::NotListed => 21,
@@ -98,6 +126,8 @@ mod tests {
         let blameless = [
             ServerMisbehaved::Budget { would_be: 2.0, budget: 1.0 },
             ServerMisbehaved::Member { leaf: u32::MAX, rejection: rejection.clone() },
+            ServerMisbehaved::ClockApart { apart_s: 601, allowed_s: 600 },
+            ServerMisbehaved::RosterLate { after_ms: 8, deadline_ms: 7 },
             ServerMisbehaved::ClockBackwards,
             ServerMisbehaved::NotInCore,
             ServerMisbehaved::NotListed,

@@ -165,6 +165,10 @@ fn problem(status: u16, detail: &str) -> Reply {
 /// An update of zeros.
 struct Zeros;
 impl LocalWork for Zeros {
+    fn suits(&mut self, _: &Header) -> Result<(), Box<dyn Error + Send + Sync>> {
+        Ok(()) // of any length
+    }
+
     fn train(&mut self, header: &Header, model: &[u8]) -> work::Trained {
         assert_eq!(model, MODEL);
         Ok(ModelUpdate::new(vec![0.0; header.params.vector_len as usize])?)
@@ -523,11 +527,15 @@ async fn work_that_does_not_suit_the_round_sends_nothing() {
     assert!(fleet.service.lock().expect("no panic").admitted.is_empty());
 }
 
-/// An update of another length than announced is the client's own fault, not the aggregator's.
+/// An update of another length than announced is the client's own fault, not the aggregator's. Noise is drawn to the length
+/// of the update, so it is told before.
 #[tokio::test]
 async fn an_update_of_another_length_ends_the_round_without_blame() {
     struct Short;
     impl LocalWork for Short {
+        fn suits(&mut self, _: &Header) -> Result<(), Box<dyn Error + Send + Sync>> {
+            Ok(()) // it does not know better
+        }
         fn train(&mut self, _: &Header, _: &[u8]) -> work::Trained {
             Ok(ModelUpdate::new(vec![0.0; 7])?)
         }
@@ -548,6 +556,9 @@ async fn an_update_of_another_length_ends_the_round_without_blame() {
 async fn a_client_that_cannot_train_leaves_the_round() {
     struct Fails;
     impl LocalWork for Fails {
+        fn suits(&mut self, _: &Header) -> Result<(), Box<dyn Error + Send + Sync>> {
+            Ok(())
+        }
         fn train(&mut self, _: &Header, _: &[u8]) -> work::Trained {
             Err("no data".into())
         }

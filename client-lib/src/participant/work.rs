@@ -14,19 +14,30 @@ pub type Trained = Result<ModelUpdate, Box<dyn Error + Send + Sync>>;
 
 /// Makes one update from a model; runs on a thread of its own and may take its time.
 pub trait LocalWork: Send + 'static {
-    /// Whether there can be an update for such a round; asked before anything is sent. Yes, unless told otherwise.
+    /// Whether there can be an update for such a round; asked before anything is sent. Work whose update has a length of its own
+    /// says [`has_values`] of it; work that makes one of any length says yes.
     ///
     /// # Errors
     /// What the round would have to be like, or the work. The client then sends nothing in this round.
-    fn suits(&mut self, _header: &Header) -> Result<(), Box<dyn Error + Send + Sync>> {
-        Ok(())
-    }
+    fn suits(&mut self, header: &Header) -> Result<(), Box<dyn Error + Send + Sync>>;
 
     /// Trains from `model`, the bytes whose hash the header names.
     ///
     /// # Errors
     /// Whatever keeps it from an update; the client then leaves the round. Errors must not quote data: they are shown.
     fn train(&mut self, header: &Header, model: &[u8]) -> Trained;
+}
+
+/// Whether an update of so many values, its weight not counted, is of the round's length.
+///
+/// # Errors
+/// Both numbers, in words.
+pub fn has_values(header: &Header, values: usize) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let expected = header.params.vector_len as usize - usize::from(header.params.weight_max > 0);
+    if values == expected {
+        return Ok(());
+    }
+    Err(format!("the task's model has {expected} values, this update has {values}").into())
 }
 
 /// A [`LocalTrainer`] on models as the aggregator publishes them: safetensors with one `f32` tensor "model".
@@ -51,12 +62,7 @@ impl<L: LocalTrainer> TrainerWork<L> {
 
 impl<L: LocalTrainer + Send + 'static> LocalWork for TrainerWork<L> {
     fn suits(&mut self, header: &Header) -> Result<(), Box<dyn Error + Send + Sync>> {
-        let (values, weight_max) = (self.trainer.vector_len(), header.params.weight_max);
-        let expected = header.params.vector_len as usize - usize::from(weight_max > 0);
-        if values != expected {
-            return Err(format!("the task's model has {expected} values, this trainer's has {values}").into());
-        }
-        Ok(())
+        has_values(header, self.trainer.vector_len())
     }
 
     fn train(&mut self, header: &Header, model: &[u8]) -> Trained {

@@ -50,6 +50,10 @@ static RUNTIME: LazyLock<Mutex<Runtime>> = LazyLock::new(|| {
 struct Work;
 
 impl LocalWork for Work {
+    fn suits(&mut self, _: &Header) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        Ok(()) // of any length
+    }
+
     fn train(
         &mut self,
         header: &Header,

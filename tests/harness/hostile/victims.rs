@@ -28,6 +28,10 @@ const SILENCE: Duration = Duration::from_millis(100);
 struct Zeros;
 
 impl LocalWork for Zeros {
+    fn suits(&mut self, _: &Header) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        Ok(()) // of any length
+    }
+
     fn train(&mut self, header: &Header, _: &[u8]) -> Result<ModelUpdate, Box<dyn std::error::Error + Send + Sync>> {
         Ok(ModelUpdate::new(vec![0.0; header.params.vector_len as usize])?)
     }

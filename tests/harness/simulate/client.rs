@@ -197,12 +197,15 @@ impl Process {
                 Err(Halt::Refused(why)) => {
                     self.sim.note(format_args!("c{number} refuses round {round}: {why}"));
                     let plan = &self.sim.plan;
+                    let is_liar = plan.lie_of(number).is_some();
+                    if LeftOut::of(&why).is_none() && !is_liar {
+                        self.sim.violation(format_args!("an honest aggregator was accused by c{number}: {why}"));
+                    }
                     let clocks_jump = !plan.client_clocks.is_empty() || !plan.replica_clocks.is_empty();
                     let is_clock =
                         matches!(why, ServerMisbehaved::ClockApart { .. } | ServerMisbehaved::RosterLate { .. });
-                    let is_liar = plan.lie_of(number).is_some();
-                    if LeftOut::of(&why).is_none() && !(is_clock && clocks_jump) && !is_liar {
-                        self.sim.violation(format_args!("an honest aggregator was accused by c{number}: {why}"));
+                    if is_clock && !clocks_jump && !is_liar {
+                        self.sim.violation(format_args!("c{number} left over a clock, and none jumped: {why}"));
                     }
                     if matches!(why, ServerMisbehaved::ClockBackwards) && plan.client_clocks.is_empty() {
                         self.sim.violation(format_args!("c{number} saw its clock run backwards, and none did"));

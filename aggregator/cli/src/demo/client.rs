@@ -181,6 +181,10 @@ struct InTurn {
 }
 
 impl LocalWork for InTurn {
+    fn suits(&mut self, header: &Header) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        self.trainer.suits(header)
+    }
+
     fn train(&mut self, header: &Header, model: &[u8]) -> Trained {
         let _turn = self.take_turn()?;
         self.trainer.train(header, model)

@@ -302,6 +302,10 @@ struct InTurn {
 }
 
 impl LocalWork for InTurn {
+    fn suits(&mut self, header: &Header) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        self.work.suits(header)
+    }
+
     fn train(&mut self, header: &Header, model: &[u8]) -> Trained {
         let _turn = tokio::runtime::Handle::current().block_on(self.trainings.acquire())?;
         self.work.train(header, model)

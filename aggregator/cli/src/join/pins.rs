@@ -62,6 +62,13 @@ impl Source {
         }
     }
 
+    /// The join file, there already or not.
+    pub fn file(&self) -> &Path {
+        match self {
+            Self::File(file) | Self::FirstUse(_, file) => file,
+        }
+    }
+
     /// What is joined.
     pub async fn join(self, way: Way<'_>, identity: &Identity, output: Output) -> Result<Join> {
         match self {

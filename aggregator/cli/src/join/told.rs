@@ -51,10 +51,10 @@ pub struct Told {
     survivors: Option<usize>,
     /// Whether this client's is one of them.
     update_included: bool,
-    /// What this client's data cost so far, over all rounds.
-    epsilon_spent: f64,
+    /// What this client's data cost so far, over all rounds; `None` if the ledger could not be read once the round was over.
+    epsilon_spent: Option<f64>,
     /// Whether this call added to that.
-    charged: bool,
+    charged: Option<bool>,
     /// Whether the round's sum carries noise, where there is a sum; without noise no epsilon bounds what it tells.
     noise: Option<bool>,
     epsilon_budget: f64,
@@ -103,8 +103,8 @@ pub struct Beside<'a> {
 pub struct Spending {
     /// Epsilon before this call.
     pub before: f64,
-    /// Epsilon now.
-    pub now: f64,
+    /// Epsilon now; `None` if the ledger cannot be read.
+    pub now: Option<f64>,
     /// What may be spent.
     pub budget: Budget,
 }
@@ -122,7 +122,7 @@ impl Told {
             survivors: None,
             update_included: false,
             epsilon_spent: now,
-            charged: now > before,
+            charged: now.map(|now| now > before),
             noise: None,
             epsilon_budget: budget.epsilon,
             dp_delta: budget.delta,
@@ -192,7 +192,11 @@ impl Told {
     fn spending_in_words(&self) -> String {
         let Self { epsilon_spent, epsilon_budget, dp_delta, .. } = self;
         let of = format!("of {epsilon_budget} is spent, at delta {dp_delta:e}");
-        match (*epsilon_spent > 0.0, self.charged) {
+        let (Some(epsilon_spent), Some(charged)) = (*epsilon_spent, self.charged) else {
+            return "own privacy budget: the ledger cannot be read any more; what this call charged is not known"
+                .to_string();
+        };
+        match (epsilon_spent > 0.0, charged) {
             (false, _) => format!("own privacy budget: nothing was charged, epsilon 0 {of}"),
             (true, false) => {
                 format!("own privacy budget: this call charged nothing more, epsilon {epsilon_spent:.3} {of}")
@@ -208,8 +212,10 @@ pub fn code(ended: &RoundOutcome) -> Option<Code> {
         RoundOutcome::Verified { sum: Some(_), .. } => None,
         RoundOutcome::Verified { sum: None, .. } | RoundOutcome::Abandoned { .. } => Some(Code::NoSum),
         RoundOutcome::LeftOut { reason, .. } => Some(match reason {
-            LeftOut::Late { .. } | LeftOut::NotInCore | LeftOut::NotListed => Code::NoSum,
-            LeftOut::Budget { .. } | LeftOut::Certificate(_) | LeftOut::ClockBackwards => Code::Refused,
+            LeftOut::Late { .. } | LeftOut::RosterLate { .. } | LeftOut::NotInCore | LeftOut::NotListed => Code::NoSum,
+            LeftOut::Budget { .. } | LeftOut::Certificate(_) | LeftOut::ClockApart { .. } | LeftOut::ClockBackwards => {
+                Code::Refused
+            }
         }),
         RoundOutcome::Stopped { .. } => Some(Code::Refused),
     }
