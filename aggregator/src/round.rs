@@ -570,6 +570,9 @@ impl<S: Store> Rounds<S> {
     /// Registers a task with its first model; the same file again changes nothing.
     pub async fn create_task(&self, file: &TaskFile, model: &[u8]) -> Result<TaskId, RoundError> {
         let task = Task::new(file.clone()).map_err(|error| RoundError::Defect(error.to_string()))?;
+        if task.query.is_some() {
+            learn::is_first_model(&task, model).map_err(|error| RoundError::Defect(error.to_string()))?;
+        }
         self.store_task(Arc::new(task), model).await
     }
 

@@ -12,8 +12,12 @@ use veilsum_crypto::params::headroom::skellam_tail_is_heavier;
 use veilsum_crypto::params::{ParamsError, RosterParams, RoundParams, Windows};
 use veilsum_crypto::privacy::accountant::{RdpCurve, RoundingBounds};
 use veilsum_crypto::privacy::budget::Budget;
+use veilsum_crypto::statistics::{EstimateError, Query, QueryError, SumOf};
 
 pub mod plan;
+pub mod query;
+
+pub use query::QueryFile;
 
 /// What an operator writes.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
@@ -46,16 +50,20 @@ pub struct TaskFile {
     /// eta.
     #[serde(default = "defaults::completion_bits")]
     pub completion_bits: u16,
-    /// Coordinates of the model.
+    /// Coordinates of the model. This and the next, the clip norm and the server rate follow from a query, where there is one.
+    #[serde(default)]
     pub model_len: u32,
     /// SHA-256 of the model's layout, hexadecimal.
+    #[serde(default)]
     pub layout: String,
     /// Largest weight of a client; 0: every client counts the same.
     #[serde(default)]
     pub weight_max: u32,
     /// L2 clip of an update.
+    #[serde(default)]
     pub clip_norm: f64,
     /// Integer units per real unit.
+    #[serde(default)]
     pub scale: f64,
     /// Guaranteed central noise over the clip norm; 0: none.
     pub noise_multiplier: f64,
@@ -72,7 +80,11 @@ pub struct TaskFile {
     /// How long a phase waits after the last message, ms.
     pub grace_ms: u64,
     /// Server rate of the first and of the last round; linear between them.
+    #[serde(default = "defaults::no_server_rate")]
     pub server_rate: [f64; 2],
+    /// What is asked, where no model is trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query: Option<QueryFile>,
 }
 
 mod defaults {
@@ -93,6 +105,10 @@ mod defaults {
     }
     pub fn dp_delta() -> f64 {
         1e-5
+    }
+    /// No rate at all: refused where a model is trained.
+    pub fn no_server_rate() -> [f64; 2] {
+        [f64::NAN; 2]
     }
 }
 
@@ -124,6 +140,12 @@ pub enum TaskError {
     /// Parameters that do not hold.
     #[error("the task is infeasible: {0}")]
     Params(#[from] ParamsError),
+    /// The query cannot be asked.
+    #[error("the query cannot be asked: {0}")]
+    Query(#[from] QueryError),
+    /// Its answers would have no intervals.
+    #[error("the query has no answer under these parameters: {0}")]
+    Estimate(#[from] EstimateError),
     /// Not even one round fits.
     #[error(
         "one round already costs epsilon {one_round:.3}, above budget_epsilon {budget:.3}; raise the noise or the budget"
@@ -145,6 +167,8 @@ pub struct Task {
     pub params: RoundParams,
     /// SHA-256 of the layout.
     pub layout: Digest,
+    /// What is asked, where no model is trained.
+    pub query: Option<Query>,
     /// What one round costs; `None` without noise.
     pub charge: Option<RdpCurve>,
     /// What all may cost.
@@ -172,6 +196,7 @@ impl TaskFile {
 impl Task {
     /// Derives everything, and refuses what could not hold for every permitted roster.
     pub fn new(file: TaskFile) -> Result<Self, TaskError> {
+        let (file, query) = query::completed(file)?;
         let layout = Digest::from_hex(&file.layout).ok_or(TaskError::Range {
             field: "layout",
             expected: "64 lower-case hexadecimal digits",
@@ -181,6 +206,7 @@ impl Task {
             if holds { Ok(()) } else { Err(TaskError::Range { field, expected, found: found.to_string() }) }
         };
         range("rounds", file.rounds as f64, file.rounds >= 1, "at least 1")?;
+        range("model_len", file.model_len.into(), file.model_len >= 1, "at least 1")?;
         range("invited", file.invited.into(), file.invited >= file.roster_min, "at least roster_min")?;
         range("corrupt_fraction", file.corrupt_fraction, (0.0..1.0).contains(&file.corrupt_fraction), "in [0, 1)")?;
         range("dropout_tolerance", file.dropout_tolerance, (0.0..1.0).contains(&file.dropout_tolerance), "in [0, 1)")?;
@@ -243,6 +269,7 @@ impl Task {
                 "so small that one share has variance at most 2^32",
             )?;
         }
+        query.as_ref().map_or(Ok(()), |query| SumOf::suits(&params, query))?;
         let budget = Budget { epsilon: file.budget_epsilon, delta: file.dp_delta };
         let charge = round_charge_of(&params);
         if let Some(charge) = &charge {
@@ -251,7 +278,7 @@ impl Task {
                 return Err(TaskError::Budget { one_round, budget: budget.epsilon });
             }
         }
-        Ok(Self { id: file.id(), text: toml::to_string(&file)?, params, layout, charge, budget, file })
+        Ok(Self { id: file.id(), text: toml::to_string(&file)?, params, layout, query, charge, budget, file })
     }
 
     /// The server rate of a round, counted from 1: linear from the first to the last.
@@ -297,6 +324,7 @@ mod tests {
             windows_ms: [500; 7],
             grace_ms: 1_000,
             server_rate: [1.5, 0.3],
+            query: None,
         }
     }
 

@@ -161,6 +161,8 @@ pub enum RoundOutcome {
         survivors: Vec<ClientId>,
         /// The round's header.
         header: Header,
+        /// Clients of its roster: they divided the noise.
+        roster: u32,
         /// Whether this client's input is in it.
         update_included: bool,
     },
@@ -692,7 +694,14 @@ impl<T: Transport, W: LocalWork + ?Sized> Play<'_, T, W> {
             let proof = self.fetch("log growth", &path, 1 + 64 * 32).await?;
             evidence.log_growth = served::read_growth(&proof).map_err(ServerMisbehaved::from)?;
         }
-        self.model = Some(self.fetch_model(&header).await?);
+        let (work, asked, model) = (self.work.clone(), header.clone(), self.fetch_model(&header).await?);
+        let (model, accepted) = blocking(move || {
+            let accepted = work::accepts(&work, &asked, &model);
+            (model, accepted)
+        })
+        .await?;
+        accepted.map_err(ParticipantError::Unsuited)?;
+        self.model = Some(model);
 
         let now = (self.of.clock)();
         let (before, growth) =
@@ -882,8 +891,9 @@ impl<T: Transport, W: LocalWork + ?Sized> Play<'_, T, W> {
         let survivors: Vec<ClientId> = survivors.members().leaves().map(|leaf| round.roster().client(leaf)).collect();
         let update_included = survivors.contains(&self.of.client());
         self.of.line.tell(ClientEvent::Verified { round: round.id, survivors: survivors.len(), opened: sum.is_some() });
-        let (round, header) = (round.id, round.header.clone());
-        Ok(RoundOutcome::Verified { round, counter: header.counter, sum, survivors, header, update_included })
+        let (id, header, roster) = (round.id, round.header.clone(), round.roster().n());
+        let counter = header.counter;
+        Ok(RoundOutcome::Verified { round: id, counter, sum, survivors, header, roster, update_included })
     }
 
     fn round(&self) -> &Round {

@@ -24,6 +24,7 @@ pub mod primitives;
 pub mod privacy;
 pub mod rules;
 pub mod server;
+pub mod statistics;
 pub mod transparency;
 pub mod update;
 

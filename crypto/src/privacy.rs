@@ -18,7 +18,7 @@ pub mod distributed;
 pub mod empirical;
 pub mod gaussian;
 mod inversion;
-mod numeric;
+pub(crate) mod numeric;
 pub mod skellam;
 pub mod skellam_gaussian;
 pub mod solver;

@@ -650,6 +650,7 @@ pub fn task_file(shape: &Shape) -> TaskFile {
         windows_ms: [shape.window_ms; 7],
         grace_ms: shape.grace_ms,
         server_rate: [1.5, 0.5],
+        query: None,
     }
 }
 

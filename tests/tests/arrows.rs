@@ -65,6 +65,10 @@ const ARROWS: &[Arrow] = &[
         never: &["crate::messages", "crate::client", "crate::server", "crate::params"],
     },
     Arrow {
+        place: "crypto/src/statistics",
+        never: &["crate::messages", "crate::client", "crate::server", "crate::update"],
+    },
+    Arrow {
         place: "crypto/src/transparency",
         never: &["crate::messages", "crate::client", "crate::server", "crate::params"],
     },

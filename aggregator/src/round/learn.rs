@@ -1,7 +1,8 @@
 //! Server-side learning: the next model from the released sum. §6.4
 //!
 //! FedAvg with a server rate: `model += rate * mean`. Models are stored as safetensors with one tensor "model" of f32; the
-//! SHA-256 of those bytes stands in the next header.
+//! SHA-256 of those bytes stands in the next header. Where a task asks a query, the text of the query stands in the model's place,
+//! and nothing is learnt: each round answers the same query anew.
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use sha2::{Digest as _, Sha256};
@@ -23,6 +24,9 @@ pub enum LearnError {
         /// What came.
         found: String,
     },
+    /// The task asks a query.
+    #[error("the task asks a query, which stands in the model's place: name no model")]
+    Query,
     /// The sum decodes to no mean.
     #[error("the sum gives no mean: {0}")]
     Mean(#[from] veilsum_crypto::update::UpdateError),
@@ -31,6 +35,28 @@ pub enum LearnError {
 /// What a task begins with unless it names a model.
 pub fn zeros(len: u32) -> Vec<u8> {
     to_bytes(&vec![0.0; len as usize])
+}
+
+/// What the first header of a task names as its model, unless another model was chosen: the query, or zeros.
+pub fn first_model(task: &Task) -> Vec<u8> {
+    task.query.as_ref().map_or_else(|| zeros(task.file.model_len), |query| query.text().into_bytes())
+}
+
+/// Whether a task can begin with a model.
+///
+/// # Errors
+/// [`LearnError`].
+pub fn is_first_model(task: &Task, model: &[u8]) -> Result<(), LearnError> {
+    match &task.query {
+        None => from_bytes(model, task.file.model_len).map(drop),
+        Some(query) if query.text().as_bytes() == model => Ok(()),
+        Some(_) => Err(LearnError::Query),
+    }
+}
+
+/// How long the model of a task is, as it is served.
+pub fn model_bytes(task: &Task) -> u64 {
+    task.query.as_ref().map_or_else(|| file_bytes(task.file.model_len), |query| query.text().len() as u64)
 }
 
 /// A model's bytes as they are stored and served.
@@ -58,14 +84,17 @@ pub fn from_bytes(bytes: &[u8], expected: u32) -> Result<Vec<f32>, LearnError> {
     Ok(tensor.data().chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().expect("chunks of four"))).collect())
 }
 
-/// The next model.
+/// The next model; none where nothing is learnt.
 pub(super) fn next_model(
     task: &Task,
     counter: u64,
     model: &[u8],
     sum: &RingVector,
     count: u32,
-) -> Result<Effect, LearnError> {
+) -> Result<Option<Effect>, LearnError> {
+    if task.query.is_some() {
+        return Ok(None);
+    }
     let mut values = from_bytes(model, task.file.model_len)?;
     let mean = if task.params.weight_max > 0 {
         decode_weighted(sum, task.params.clip_norm)?
@@ -76,7 +105,7 @@ pub(super) fn next_model(
     values.iter_mut().zip(&mean).for_each(|(value, step)| *value += rate * step);
     let bytes = to_bytes(&values);
     let digest = Digest(Sha256::digest(&bytes).into());
-    Ok(Effect::Model { bytes, digest })
+    Ok(Some(Effect::Model { bytes, digest }))
 }
 
 #[cfg(test)]

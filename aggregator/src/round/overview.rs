@@ -85,7 +85,7 @@ impl TaskOverview {
     /// # Errors
     /// [`LearnError`](learn::LearnError) of a model that does not fit.
     pub fn planned(task: &Task, model: &[u8]) -> Result<Self, learn::LearnError> {
-        learn::from_bytes(model, task.file.model_len)?;
+        learn::is_first_model(task, model)?;
         let digest = Digest(Sha256::digest(model).into());
         let row = TaskRow { task: task.id, file: task.text.clone(), model: digest, counter: 0, open: false };
         Ok(Self { created: false, ..describe(task, &row, None) })
@@ -319,7 +319,7 @@ impl<S: Store> Rounds<S> {
             None => {}
         }
         let model = match model {
-            None => learn::zeros(task.file.model_len),
+            None => learn::first_model(&task),
             Some(digest) => self.store.model(digest).await?.ok_or(RoundError::Unknown("model"))?,
         };
         let described = {
@@ -379,7 +379,7 @@ fn describe(task: &Task, row: &TaskRow, epsilon_spent: Option<f64>) -> TaskOverv
             windows_ms: params.windows.0,
             grace_ms: file.grace_ms,
         },
-        rosters: plan::rosters(task, learn::file_bytes(file.model_len)),
+        rosters: plan::rosters(task, learn::model_bytes(task)),
         privacy: plan::privacy(task, epsilon_spent),
         warnings: plan::warnings(task),
     }

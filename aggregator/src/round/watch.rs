@@ -173,7 +173,7 @@ impl<S: Store> Rounds<S> {
             .map_err(|error| RoundError::Defect(error.to_string()))?;
         let count = phase.survivors().members().count();
         match learn::next_model(&task, header.counter, &model, &sum, count) {
-            Ok(effect) => Ok(Some(effect)),
+            Ok(effect) => Ok(effect),
             Err(error) => {
                 // The sum is released all the same; the model stays as it was.
                 tracing::error!(round = %view.round, %error, "no next model");

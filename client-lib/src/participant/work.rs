@@ -21,6 +21,15 @@ pub trait LocalWork: Send + 'static {
     /// What the round would have to be like, or the work. The client then sends nothing in this round.
     fn suits(&mut self, header: &Header) -> Result<(), Box<dyn Error + Send + Sync>>;
 
+    /// Whether there can be an update from `model`, the bytes whose hash the header names; the last thing asked before the advert
+    /// is sent, not asked again when a round is resumed. Yes, unless told otherwise.
+    ///
+    /// # Errors
+    /// What the model would have to be like, or the work. The client then sends nothing in this round.
+    fn accepts(&mut self, _header: &Header, _model: &[u8]) -> Result<(), Box<dyn Error + Send + Sync>> {
+        Ok(())
+    }
+
     /// Trains from `model`, the bytes whose hash the header names.
     ///
     /// # Errors
@@ -89,6 +98,15 @@ fn model_values(bytes: &[u8]) -> Result<Vec<f32>, Box<dyn Error + Send + Sync>> 
 /// As [`train`]: a work that is still training for a round that was dropped is waited for.
 pub fn suits<W: LocalWork + ?Sized>(work: &Mutex<W>, header: &Header) -> Result<(), Box<dyn Error + Send + Sync>> {
     work.lock().unwrap_or_else(PoisonError::into_inner).suits(header)
+}
+
+/// As [`suits`].
+pub fn accepts<W: LocalWork + ?Sized>(
+    work: &Mutex<W>,
+    header: &Header,
+    model: &[u8],
+) -> Result<(), Box<dyn Error + Send + Sync>> {
+    work.lock().unwrap_or_else(PoisonError::into_inner).accepts(header, model)
 }
 
 /// A trainer that panicked in an earlier round is asked again: what it left behind is its own business.

@@ -71,6 +71,7 @@ fn task_file() -> TaskFile {
         windows_ms: [500; 7],
         grace_ms: 1_000,
         server_rate: [1.5, 0.3],
+        query: None,
     }
 }
 

@@ -100,6 +100,7 @@ fn task() -> TaskFile {
         windows_ms: [1_200; 7],
         grace_ms: 600,
         server_rate: [1.0, 1.0],
+        query: None,
     }
 }
 

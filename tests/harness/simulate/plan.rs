@@ -145,6 +145,7 @@ impl Plan {
                 windows_ms: [window_ms; 7],
                 grace_ms: 300,
                 server_rate: [1.0, 1.0],
+                query: None,
             };
             if Task::new(file.clone()).is_ok() {
                 break (n, file);

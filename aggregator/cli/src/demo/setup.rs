@@ -262,6 +262,7 @@ fn feasible_task(
             windows_ms: windows.phases,
             grace_ms: windows.grace,
             server_rate: [rate.first.into(), rate.last.into()],
+            query: None,
         };
         match Task::new(file) {
             Ok(task) => return with_budget(task),
