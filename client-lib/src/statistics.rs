@@ -13,7 +13,7 @@ use veilsum_crypto::statistics::{Kind, Outside, Query};
 use zeroize::Zeroizing;
 
 pub use records::{FileError, Records};
-pub use work::StatisticsWork;
+pub use work::{StatisticsWork, query_of};
 
 /// Why records are no answer to a query. Places and bounds, never contents; places count from 1.
 #[derive(Clone, PartialEq, Debug, Error)]

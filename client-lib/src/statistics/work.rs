@@ -47,7 +47,18 @@ pub fn query_of(header: &Header, text: &[u8]) -> Result<Query, Box<dyn Error + S
     Ok(query)
 }
 
+fn names_a_query(header: &Header) -> Result<(), Box<dyn Error + Send + Sync>> {
+    if header.layout_hash == header.model_hash {
+        return Ok(());
+    }
+    Err("the round is not one of a query: its header should name one text both as layout and as model".into())
+}
+
 impl LocalWork for StatisticsWork {
+    fn suits(&mut self, header: &Header) -> Result<(), Box<dyn Error + Send + Sync>> {
+        names_a_query(header)
+    }
+
     fn accepts(&mut self, header: &Header, model: &[u8]) -> Result<(), Box<dyn Error + Send + Sync>> {
         let query = query_of(header, model)?;
         encode(&query, &self.records)?;
