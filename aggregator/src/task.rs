@@ -8,12 +8,13 @@ use sha2::{Digest as _, Sha256};
 use veilsum_crypto::client::policy::round_charge_of;
 use veilsum_crypto::ids::{Digest, TaskId};
 use veilsum_crypto::math::ring::RingBits;
-use veilsum_crypto::params::headroom::skellam_tail_is_heavier;
 use veilsum_crypto::params::{ParamsError, RosterParams, RoundParams, Windows};
 use veilsum_crypto::privacy::accountant::{RdpCurve, RoundingBounds};
 use veilsum_crypto::privacy::budget::Budget;
+use veilsum_crypto::privacy::plan::{PlanError, ring_bits_of};
 use veilsum_crypto::statistics::{EstimateError, Query, QueryError, SumOf};
 
+mod goal;
 pub mod plan;
 pub mod query;
 
@@ -146,6 +147,12 @@ pub enum TaskError {
     /// Its answers would have no intervals.
     #[error("the query has no answer under these parameters: {0}")]
     Estimate(#[from] EstimateError),
+    /// A goal in place of noise and scale that is none.
+    #[error("{0}")]
+    Goal(String),
+    /// A goal that nothing keeps.
+    #[error("the goal of the task is infeasible: {0}")]
+    Plan(#[from] PlanError),
     /// Not even one round fits.
     #[error(
         "one round already costs epsilon {one_round:.3}, above budget_epsilon {budget:.3}; raise the noise or the budget"
@@ -180,9 +187,14 @@ pub struct Task {
 }
 
 impl TaskFile {
-    /// Reads TOML.
+    /// Reads TOML. A goal (`epsilon`) is replaced by the numbers that keep it.
     pub fn parse(text: &str) -> Result<Self, TaskError> {
-        let file: Self = toml::from_str(text)?;
+        let table: toml::Table = toml::from_str(text)?;
+        let file = if table.keys().any(|key| goal::KEYS.contains(&key.as_str())) {
+            goal::resolve(table)?
+        } else {
+            toml::from_str(text)? // its errors name the line
+        };
         if file.format == FORMAT { Ok(file) } else { Err(TaskError::Format(file.format)) }
     }
 
@@ -202,72 +214,16 @@ impl Task {
             expected: "64 lower-case hexadecimal digits",
             found: file.layout.clone(),
         })?;
-        let range = |field, found: f64, holds: bool, expected| {
-            if holds { Ok(()) } else { Err(TaskError::Range { field, expected, found: found.to_string() }) }
-        };
-        range("rounds", file.rounds as f64, file.rounds >= 1, "at least 1")?;
-        range("model_len", file.model_len.into(), file.model_len >= 1, "at least 1")?;
-        range("invited", file.invited.into(), file.invited >= file.roster_min, "at least roster_min")?;
-        range("corrupt_fraction", file.corrupt_fraction, (0.0..1.0).contains(&file.corrupt_fraction), "in [0, 1)")?;
-        range("dropout_tolerance", file.dropout_tolerance, (0.0..1.0).contains(&file.dropout_tolerance), "in [0, 1)")?;
-        range("clip_norm", file.clip_norm, file.clip_norm > 0.0 && file.clip_norm.is_finite(), "a number above 0")?;
-        range(
-            "scale",
-            file.scale,
-            file.scale > 0.0 && file.scale * file.clip_norm <= f64::from(1 << 30),
-            "above 0, times clip_norm at most 2^30",
-        )?;
-        let z = file.noise_multiplier;
-        range("noise_multiplier", z, (0.0..=1e6).contains(&z), "from 0 to 10^6")?;
-        range("budget_epsilon", file.budget_epsilon, file.budget_epsilon > 0.0, "above 0")?;
-        range("dp_delta", file.dp_delta, file.dp_delta > 0.0 && file.dp_delta < 1.0, "above 0 and below 1")?;
-        range("grace_ms", file.grace_ms as f64, (1..=86_400_000).contains(&file.grace_ms), "from 1 ms to a day")?;
-        for window_ms in file.windows_ms {
-            range("windows_ms", window_ms.into(), window_ms > 0, "above 0")?;
-        }
-        for rate in file.server_rate {
-            range("server_rate", rate, (0.0..=1e6).contains(&rate), "from 0 to 1,000,000")?;
-        }
-        let vector_len = file.model_len + u32::from(file.weight_max > 0);
-        let bounds = RoundingBounds::new(file.clip_norm * file.scale, vector_len.into(), (-0.5_f64).exp());
-        let noise_std = z * file.clip_norm * file.scale;
-        let mut params = RoundParams {
-            vector_len,
-            weight_max: file.weight_max,
-            ring_bits: RingBits::MAX,
-            wrap_bits: file.wrap_bits,
-            max_squared_norm: bounds.max_integer_squared_norm,
-            scale: file.scale,
-            clip_norm: file.clip_norm,
-            total_variance: (noise_std * noise_std).ceil() as u64,
-            roster_min: file.roster_min,
-            roster_max: file.roster_max,
-            cohort_min: 2,
-            corrupt_fraction: millionths(file.corrupt_fraction),
-            dropout_tolerance: millionths(file.dropout_tolerance),
-            security_bits: file.security_bits,
-            completion_bits: file.completion_bits,
-            dp_delta: file.dp_delta,
-            windows: Windows(file.windows_ms),
-        };
-        let by_default = params.roster_min - params.tolerated(params.roster_min);
-        params.cohort_min = file.cohort_min.unwrap_or(by_default.max(2));
+        check_ranges(&file)?;
+        let mut params = params_without_ring(&file)?;
         params.check()?;
-        params.ring_bits = params.ring_bits_needed()?;
-        let sums = (params.roster_min..=params.roster_max).map(|n| Ok(u64::from(n) * params.share_variance(n)?));
-        let least = sums.collect::<Result<Vec<_>, ParamsError>>()?.into_iter().min().unwrap_or(0);
-        if skellam_tail_is_heavier(params.wrap_bits, least) {
-            params.ring_bits = RingBits::new((params.ring_bits.get() + 1).min(64)).map_err(|_| ParamsError::NoRing)?;
-        }
+        params.ring_bits = ring_bits_of(&params)?;
         for n in params.roster_min..=params.roster_max {
             let roster = RosterParams::derive(n, &params)?;
             // The exact sampler's reach, crypto::privacy::skellam.
-            range(
-                "noise_multiplier",
-                z,
-                roster.share_variance <= 1 << 32,
-                "so small that one share has variance at most 2^32",
-            )?;
+            let within_reach = roster.share_variance <= 1 << 32;
+            let expected = "so small that one share has variance at most 2^32";
+            range("noise_multiplier", file.noise_multiplier, within_reach, expected)?;
         }
         query.as_ref().map_or(Ok(()), |query| SumOf::suits(&params, query))?;
         let budget = Budget { epsilon: file.budget_epsilon, delta: file.dp_delta };
@@ -288,6 +244,67 @@ impl Task {
         let done = counter.saturating_sub(1).min(steps);
         first + (last - first) * done as f64 / steps as f64
     }
+}
+
+fn range(field: &'static str, found: f64, holds: bool, expected: &'static str) -> Result<(), TaskError> {
+    if holds { Ok(()) } else { Err(TaskError::Range { field, expected, found: found.to_string() }) }
+}
+
+/// What can be said of each number by itself.
+fn check_ranges(file: &TaskFile) -> Result<(), TaskError> {
+    range("rounds", file.rounds as f64, file.rounds >= 1, "at least 1")?;
+    range("model_len", file.model_len.into(), file.model_len >= 1, "at least 1")?;
+    range("invited", file.invited.into(), file.invited >= file.roster_min, "at least roster_min")?;
+    range("corrupt_fraction", file.corrupt_fraction, (0.0..1.0).contains(&file.corrupt_fraction), "in [0, 1)")?;
+    range("dropout_tolerance", file.dropout_tolerance, (0.0..1.0).contains(&file.dropout_tolerance), "in [0, 1)")?;
+    range("clip_norm", file.clip_norm, file.clip_norm > 0.0 && file.clip_norm.is_finite(), "a number above 0")?;
+    range(
+        "scale",
+        file.scale,
+        file.scale > 0.0 && file.scale * file.clip_norm <= f64::from(1 << 30),
+        "above 0, times clip_norm at most 2^30",
+    )?;
+    let z = file.noise_multiplier;
+    range("noise_multiplier", z, (0.0..=1e6).contains(&z), "from 0 to 10^6")?;
+    range("budget_epsilon", file.budget_epsilon, file.budget_epsilon > 0.0, "above 0")?;
+    range("dp_delta", file.dp_delta, file.dp_delta > 0.0 && file.dp_delta < 1.0, "above 0 and below 1")?;
+    range("grace_ms", file.grace_ms as f64, (1..=86_400_000).contains(&file.grace_ms), "from 1 ms to a day")?;
+    for window_ms in file.windows_ms {
+        range("windows_ms", window_ms.into(), window_ms > 0, "above 0")?;
+    }
+    for rate in file.server_rate {
+        range("server_rate", rate, (0.0..=1e6).contains(&rate), "from 0 to 1,000,000")?;
+    }
+    Ok(())
+}
+
+/// The header's parameters, in a ring that holds everything.
+fn params_without_ring(file: &TaskFile) -> Result<RoundParams, TaskError> {
+    let vector_len = file.model_len.saturating_add(u32::from(file.weight_max > 0));
+    let bounds = RoundingBounds::new(file.clip_norm * file.scale, vector_len.into(), (-0.5_f64).exp());
+    let noise_std = file.noise_multiplier * file.clip_norm * file.scale;
+    let mut params = RoundParams {
+        vector_len,
+        weight_max: file.weight_max,
+        ring_bits: RingBits::MAX,
+        wrap_bits: file.wrap_bits,
+        max_squared_norm: bounds.max_integer_squared_norm,
+        scale: file.scale,
+        clip_norm: file.clip_norm,
+        total_variance: (noise_std * noise_std).ceil() as u64,
+        roster_min: file.roster_min,
+        roster_max: file.roster_max,
+        cohort_min: 2,
+        corrupt_fraction: millionths(file.corrupt_fraction),
+        dropout_tolerance: millionths(file.dropout_tolerance),
+        security_bits: file.security_bits,
+        completion_bits: file.completion_bits,
+        dp_delta: file.dp_delta,
+        windows: Windows(file.windows_ms),
+    };
+    let by_default = params.roster_min - params.tolerated(params.roster_min);
+    params.cohort_min = file.cohort_min.unwrap_or(by_default.max(2));
+    Ok(params)
 }
 
 /// Millionths, rounded to the nearest.

@@ -19,6 +19,7 @@ pub mod empirical;
 pub mod gaussian;
 mod inversion;
 pub(crate) mod numeric;
+pub mod plan;
 pub mod skellam;
 pub mod skellam_gaussian;
 pub mod solver;

@@ -14,6 +14,7 @@ mod join;
 mod keyfile;
 mod keys;
 mod output;
+mod plan;
 mod ready;
 mod revocations;
 mod round;
@@ -48,6 +49,7 @@ Examples:
   veilsum authority init --dir authority             make an enrolment authority
   veilsum authority enrol --dir authority --out alice.toml
   veilsum serve --config veilsum.toml                run the aggregator
+  veilsum plan privacy --clients 64 --elements 1862 --clip 2 --epsilon 4 --rounds 12
   veilsum task create task.toml --check              what a task asks of its clients
   veilsum status --watch                             what the service is doing
   veilsum join --identity alice.toml --join join.toml --vector update.npy
@@ -78,6 +80,8 @@ enum Command {
     Keys(keys::Options),
     /// Take part in one round with an update from a file, and print every check that was made.
     Join(Box<join::Options>),
+    /// Find parameters from what is to be kept.
+    Plan(plan::Options),
     /// Tasks of a running service, and what a task file asks of clients.
     Task(task::Options),
     /// Rounds of a running service, and their exports.
@@ -129,6 +133,7 @@ async fn run(cli: Cli) -> anyhow::Result<Option<Code>> {
         Command::Authority(options) => authority::run(options, output)?,
         Command::Keys(options) => keys::run(options, output).await?,
         Command::Join(options) => return join::run(*options, output).await,
+        Command::Plan(options) => plan::run(&options, output)?,
         Command::Task(options) => task::run(options, output).await?,
         Command::Round(options) => round::run(options, output).await?,
         Command::Status(options) => status::run(options, output).await?,

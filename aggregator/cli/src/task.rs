@@ -155,6 +155,13 @@ fn list_in_words(tasks: &Value) -> String {
     table(&["task", "name", "rounds", "state", "clients", "epsilon"], &rows)
 }
 
+/// Six digits of a number.
+fn short(value: &Value) -> String {
+    value.as_f64().map_or("-".to_string(), |number| {
+        if number.fract() == 0.0 { number.to_string() } else { format!("{number:.6}") }
+    })
+}
+
 fn in_words(task: &Value, what: &str) -> String {
     let (params, privacy) = (&task["params"], &task["privacy"]);
     let said = |name: &str| number(&params[name]);
@@ -184,6 +191,12 @@ fn in_words(task: &Value, what: &str) -> String {
             kilobytes(&params["packed_bytes"])
         ),
     ];
+    lines.push(format!(
+        "  noise      {} times the clip norm {} guaranteed; {} integer steps a unit",
+        short(&params["noise_multiplier"]),
+        params["clip_norm"],
+        short(&params["scale"])
+    ));
     lines.push(match privacy["epsilon_round"].as_f64() {
         None => "  privacy    no noise, no bound".to_string(),
         Some(round) => format!(

@@ -310,8 +310,13 @@ impl<S: Store> Rounds<S> {
         model: Option<Digest>,
         only_check: bool,
     ) -> Result<(TaskOverview, bool), RoundError> {
-        let file = TaskFile::parse(text).map_err(|error| RoundError::Malformed(error.to_string()))?;
-        let judged = self.host.workers.run(move || Task::new(file)).await.map_err(RoundError::Defect)?;
+        let text = text.to_string();
+        let judged = self
+            .host
+            .workers
+            .run(move || TaskFile::parse(&text).and_then(Task::new))
+            .await
+            .map_err(RoundError::Defect)?;
         let task = Arc::new(judged.map_err(refused)?);
         match self.store.tasks().await?.into_iter().find(|row| row.task == task.id) {
             Some(row) if row.file == task.text => return Ok((self.task_overview(row.task).await?, false)),
@@ -341,7 +346,7 @@ fn damaged(error: impl std::fmt::Display) -> StoreError {
 
 fn refused(error: TaskError) -> RoundError {
     match error {
-        TaskError::Toml(_) | TaskError::Format(_) => RoundError::Malformed(error.to_string()),
+        TaskError::Toml(_) | TaskError::Format(_) | TaskError::Goal(_) => RoundError::Malformed(error.to_string()),
         other => RoundError::Unacceptable { rule: None, why: other.to_string() },
     }
 }
