@@ -1,4 +1,4 @@
-//! `veilsum join`: takes part in one round with an update from a file, and says every check that it made.
+//! `veilsum join`: takes part in one round with an update or records from a file, and says every check that it made.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -16,11 +16,13 @@ use crate::admin::is_private;
 use crate::exit::{self, Code, Ends as _};
 use crate::output::Output;
 
+mod brought;
 pub mod npy;
 mod pins;
 mod told;
 mod vector;
 
+use brought::Brought;
 use pins::{Source, Way};
 use told::{Beside, Spending, Told};
 use vector::Vector;
@@ -30,9 +32,11 @@ Examples:
   veilsum join --identity alice.toml --join join.toml --vector update.npy --out mean.npy
   veilsum join --server https://sums.example --ca ca.pem --identity alice.toml --vector update.safetensors
   veilsum join --identity alice.toml --vector update.npy --json | jq .checks
+  veilsum join --identity alice.toml --records visits.csv --column age --json | jq .answer
 
 The update is the change of the model that training on this client's data made, in the order of the task's layout. It is
-clipped, rounded, noised and masked before it is sent; the file is read and never written.";
+clipped, rounded, noised and masked before it is sent; the file is read and never written. A task that asks a query is
+answered with records, as docs/statistics.md says; what they are no answer to is refused before anything is sent.";
 
 /// Options of `join`.
 #[derive(Args)]
@@ -48,8 +52,14 @@ pub struct Options {
     #[arg(long)]
     identity: PathBuf,
     /// The update: a vector of floats in .npy, or tensors in .safetensors, which are taken in the order of their names.
-    #[arg(long)]
-    vector: PathBuf,
+    #[arg(long, required_unless_present = "records")]
+    vector: Option<PathBuf>,
+    /// The records of this client, where the task asks a query: one a line in .txt, or a column of .csv.
+    #[arg(long, conflicts_with_all = ["vector", "tensor", "weight", "out"])]
+    records: Option<PathBuf>,
+    /// The column of a .csv file of records; needed where there are several.
+    #[arg(long, requires = "records")]
+    column: Option<String>,
     /// One tensor of a .safetensors file instead of all.
     #[arg(long)]
     tensor: Option<String>,
@@ -80,18 +90,30 @@ fn task_id(text: &str) -> Result<TaskId, String> {
 /// Takes part in one round.
 pub async fn run(options: Options, output: Output) -> Result<Option<Code>> {
     // Everything that can be wrong at home is looked at before the network is.
-    let vector = Vector::read(&options.vector, options.tensor.as_deref(), options.weight)?;
+    let brought = match (&options.records, &options.vector) {
+        (Some(records), _) => Brought::records(records, options.column.as_deref(), output)?,
+        (None, Some(vector)) => Brought::Update(Vector::read(vector, options.tensor.as_deref(), options.weight)?),
+        (None, None) => return Err(anyhow!("--vector or --records was expected")).or_usage(),
+    };
     let identity = Identity::read(&options.identity).or_usage()?;
     let source = Source::of(options.join.clone(), options.task, &options.identity)?;
     let state = options.state.clone().unwrap_or_else(|| options.identity.with_file_name("state"));
     if let Some(out) = &options.out {
-        is_apart(out, &[&state, &options.identity, &options.vector, source.file()]).or_usage()?;
+        let vector = options.vector.as_deref().unwrap_or(out); // none: --records has no --out
+        is_apart(out, &[&state, &options.identity, vector, source.file()]).or_usage()?;
     }
     let way = Way { server: options.server.as_deref(), ca: options.ca.as_deref() };
     let join = source.join(way, &identity, output).await?;
     pins::is_of(&identity, &join.policy.authority).or_usage()?;
     let in_time = pins::is_in_time(&identity);
     let transport = HttpTransport::of(&join).or_usage()?;
+    let asking = HttpTransport::of(&join).or_usage()?;
+    let is_asked = matches!(brought, Brought::Records { .. });
+    if is_asked && join.policy.layout.is_none() {
+        output.say(
+            "taken on trust: the query; the join file pins none (layout), so whatever the header names is answered",
+        );
+    }
     if !is_private(&join.server) {
         output.say(
             "taken on trust: the network, which sees who takes part because the address says http:// and not https://",
@@ -105,12 +127,12 @@ pub async fn run(options: Options, output: Output) -> Result<Option<Code>> {
             .say("a round is under way in the state file; it is finished first, and it is the one round of this call");
     } else {
         in_time?; // a round that was begun in time may end after it
-        output.say(&format!("update: {}\nwaiting for a round of task {task} at {server}", vector.described()));
+        output.say(&format!("{}\nwaiting for a round of task {task} at {server}", brought.described()));
     }
     let before = participant.epsilon_spent().await.map_err(coded)?;
     let telling = (output == Output::Words).then(|| tokio::spawn(told::follow(participant.events())));
 
-    let work = Arc::new(Mutex::new(vector));
+    let work = Arc::new(Mutex::new(brought));
     let ended = match options.within {
         None => participant.take_part(&work).await,
         Some(within_s) => {
@@ -127,17 +149,19 @@ pub async fn run(options: Options, output: Output) -> Result<Option<Code>> {
     // Whatever becomes of the file, or of the ledger: what happened in the round is told.
     let written = mean.map_or(Ok(()), |path| write_mean(&ended, path));
     let mean = mean.filter(|_| written.is_ok());
+    let answered = if is_asked { brought::answer(&ended, &asking).await } else { Ok(None) };
+    let answer = answered.as_ref().ok().cloned().flatten();
     let spent = participant.epsilon_spent().await.map_err(coded);
     let spending = Spending { before, now: spent.as_ref().ok().copied(), budget };
     let bytes = (participant.traffic().up_bytes(), participant.traffic().down_bytes());
-    let beside = Beside { client: participant.client(), checks: participant.report(), spending, bytes, mean };
+    let beside = Beside { client: participant.client(), checks: participant.report(), spending, bytes, mean, answer };
     let said = Told::of(&ended, beside);
     drop(participant); // its events end, and so does whoever prints them
     if let Some(telling) = telling {
         telling.await?;
     }
     output.give(&said, Told::in_words)?;
-    written.and(spent).map(|_| told::code(&ended))
+    written.and(answered.map(drop)).and(spent).map(|_| told::code(&ended))
 }
 
 /// The mean goes to no file that the client needs; its ledger above all.

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 mod admin;
+mod answer;
 mod audit;
 mod authority;
 mod config;

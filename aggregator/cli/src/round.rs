@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use crate::admin::{Admin, Service, number, only_one};
+use crate::answer;
 use crate::exit::Ends as _;
 use crate::output::{Output, table, utc};
 
@@ -156,6 +157,16 @@ fn in_words(round: &Value) -> String {
     lines.push(format!("  admitted   {}", counts.join(", ")));
     lines.push(format!("  charge     {}, epsilon {}", said("charge"), cost(round)));
     lines.push(format!("  revoked    list {}; export {}", said("revocation_number"), said("export")));
+    if !round["answer"].is_null() {
+        let told = answer::in_words(&round["answer"]);
+        lines.extend(
+            ["  answer     "]
+                .into_iter()
+                .chain(std::iter::repeat("             "))
+                .zip(told)
+                .map(|(place, line)| format!("{place}{line}")),
+        );
+    }
     for fault in round["faults"].as_array().into_iter().flatten() {
         let named = |name: &str| number(&fault[name]);
         lines.push(format!("  named      client {} in {}: {}", named("client"), named("phase"), named("rule")));

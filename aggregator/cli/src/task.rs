@@ -100,7 +100,7 @@ fn planned(file: &Path, model: Option<&Path>) -> Result<Value> {
     let text = String::from_utf8(read_file(file)?).context("a task file in UTF-8 was expected").or_usage()?;
     let place = || format!("{}", file.display());
     let task = Task::new(TaskFile::parse(&text).with_context(place).or_usage()?).with_context(place).or_usage()?;
-    let model = model.map(read_file).transpose()?.unwrap_or_else(|| learn::zeros(task.file.model_len));
+    let model = model.map(read_file).transpose()?.unwrap_or_else(|| learn::first_model(&task));
     let overview = TaskOverview::planned(&task, &model).or_usage()?;
     Ok(serde_json::to_value(overview)?)
 }
@@ -133,6 +133,8 @@ fn join_file(task: &Value, status: &Value, address: &str, ca: Option<PathBuf>) -
     let mut join = Join::new(address, id, aggregator?, authority?);
     join.ca_file = ca;
     let noise = task["params"]["noise_multiplier"].as_f64().unwrap_or(f64::MAX);
+    let layout = task["query"]["layout"].as_str();
+    join.policy.layout = layout.map(|text| Digest::from_hex(text).context("the service names no query")).transpose()?;
     join.policy.noise_multiplier_min = join.policy.noise_multiplier_min.min(noise);
     Ok(join)
 }
@@ -197,6 +199,9 @@ fn in_words(task: &Value, what: &str) -> String {
         params["clip_norm"],
         short(&params["scale"])
     ));
+    if let Some(words) = task["query"]["words"].as_str() {
+        lines.push(format!("  asks       {words}; query {}", number(&task["query"]["layout"])));
+    }
     lines.push(match privacy["epsilon_round"].as_f64() {
         None => "  privacy    no noise, no bound".to_string(),
         Some(round) => format!(

@@ -8,13 +8,16 @@ use std::sync::Arc;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use veilsum_crypto::ids::{Digest, RoundId, TaskId};
+use veilsum_crypto::math::ring::RingVector;
 use veilsum_crypto::messages::{CoreSet, Outcome, RoundResult, Survivors};
 use veilsum_crypto::primitives::signature::Statement;
 use veilsum_crypto::server::{Phase, PhaseKind, StatementKind};
+use veilsum_crypto::statistics::SumOf;
 
 use super::{RoundError, Rounds, View, epsilon_spent, learn};
 use crate::store::{LedgerRow, Standing, Store, StoreError, TaskRow};
 use crate::task::plan::{self, PrivacyPlan, RosterPlan, RosterView};
+use crate::task::query::Answer;
 use crate::task::{Task, TaskError, TaskFile};
 
 /// One round.
@@ -42,6 +45,7 @@ pub struct RoundOverview {
     pub revocation_number: u64,
     pub faults: Vec<FaultOverview>,
     pub export: &'static str,
+    pub answer: Option<Answer>,
 }
 
 /// Why a round was abandoned.
@@ -73,6 +77,7 @@ pub struct TaskOverview {
     pub model: String,
     pub created: bool,
     pub file: String,
+    pub query: Option<QueryOverview>,
     pub params: ParamsOverview,
     pub rosters: Vec<RosterPlan>,
     pub privacy: PrivacyPlan,
@@ -90,6 +95,15 @@ impl TaskOverview {
         let row = TaskRow { task: task.id, file: task.text.clone(), model: digest, counter: 0, open: false };
         Ok(Self { created: false, ..describe(task, &row, None) })
     }
+}
+
+/// What a task asks, where it trains no model.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[allow(missing_docs, reason = "docs/admin.md says what each is")]
+pub struct QueryOverview {
+    pub layout: String,
+    pub words: String,
+    pub text: String,
 }
 
 /// What a task's rounds have in common.
@@ -236,7 +250,29 @@ impl<S: Store> Rounds<S> {
                 (Some(_), Some(_)) if !self.store.has_bodies(round).await? => "erased",
                 (Some(_), _) => "ready",
             },
+            answer: self.answer(view).await?,
         })
+    }
+
+    /// What a released sum tells, where the task asks a query.
+    async fn answer(&self, view: &View) -> Result<Option<Answer>, RoundError> {
+        let (Phase::Published(_), Some(assembly)) = (&view.phase, view.phase.assembly()) else { return Ok(None) };
+        let header = &view.facts.header;
+        if self.task(header.task).is_none() {
+            self.load_tasks().await?;
+        }
+        let task = self.task(header.task).ok_or(RoundError::Unknown("task"))?;
+        let Some(query) = &task.query else { return Ok(None) };
+        let survivors = self.count_of(view, StatementKind::Survivors).await?;
+        let result = self.store.statement(view.round, StatementKind::Result).await?;
+        let (Some(survivors), Some((_, packed))) = (survivors, result) else { return Ok(None) };
+        if packed.is_empty() {
+            return Ok(None); // not opened
+        }
+        let sum =
+            RingVector::unpack(&packed, header.params.vector_len as usize, header.params.ring_bits).map_err(damaged)?;
+        let of = SumOf { params: &header.params, roster: assembly.params().n, survivors };
+        Ok(Some(Answer::of(query, &sum, of).map_err(damaged)?))
     }
 
     fn charge_of(&self, view: &View, ledger: &[LedgerRow]) -> &'static str {
@@ -363,6 +399,11 @@ fn describe(task: &Task, row: &TaskRow, epsilon_spent: Option<f64>) -> TaskOverv
         model: row.model.to_string(),
         created: true,
         file: row.file.clone(),
+        query: task.query.as_ref().map(|query| QueryOverview {
+            layout: task.layout.to_string(),
+            words: query.in_words(),
+            text: query.text(),
+        }),
         params: ParamsOverview {
             invited: file.invited,
             roster_min: params.roster_min,

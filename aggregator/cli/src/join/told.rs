@@ -4,11 +4,13 @@ use std::path::Path;
 
 use serde::Serialize;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
+use veilsum_aggregator::task::query::Answer;
 use veilsum_client::participant::Check;
 use veilsum_client::{ClientEvent, LeftOut, RoundOutcome};
 use veilsum_crypto::ids::ClientId;
 use veilsum_crypto::privacy::budget::Budget;
 
+use crate::answer;
 use crate::exit::Code;
 
 /// Prints events as they come, until the sender is gone.
@@ -61,6 +63,9 @@ pub struct Told {
     dp_delta: f64,
     /// Where the mean was written.
     mean: Option<String>,
+    /// What the sum tells, where the task asks a query.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answer: Option<Answer>,
     /// Why there is no sum, or no part in it.
     reason: Option<String>,
     rule: Option<String>,
@@ -96,6 +101,7 @@ pub struct Beside<'a> {
     /// Up and down.
     pub bytes: (u64, u64),
     pub mean: Option<&'a Path>,
+    pub answer: Option<Answer>,
 }
 
 /// Of one client, over all rounds.
@@ -112,7 +118,7 @@ pub struct Spending {
 impl Told {
     /// Of a round that ended.
     pub fn of(ended: &RoundOutcome, beside: Beside<'_>) -> Self {
-        let Beside { client, checks, spending: Spending { before, now, budget }, bytes, mean } = beside;
+        let Beside { client, checks, spending: Spending { before, now, budget }, bytes, mean, answer } = beside;
         let said = |Check { rule, phase, compared }| Said { rule: rule.to_string(), phase: phase.as_str(), compared };
         let mut told = Self {
             outcome: Outcome::Stopped,
@@ -127,6 +133,7 @@ impl Told {
             epsilon_budget: budget.epsilon,
             dp_delta: budget.delta,
             mean: mean.map(|path| path.display().to_string()),
+            answer,
             reason: None,
             rule: ended.rule().map(|rule| rule.to_string()),
             evidence: None,
@@ -186,6 +193,8 @@ impl Told {
         }
         lines.push(self.spending_in_words());
         lines.extend(self.mean.iter().map(|path| format!("mean -> {path}")));
+        let answer = self.answer.as_ref().and_then(|answer| serde_json::to_value(answer).ok());
+        lines.extend(answer.iter().flat_map(answer::in_words));
         lines.join("\n")
     }
 
