@@ -1,4 +1,4 @@
-//! docs/quickstart.md, run as it is written: every `sh` block, in order, in one shell and one empty folder. What a block prints is
+//! docs/quickstart.md and the worked example of docs/statistics.md, run as they are written: every `sh` block, in order, in one shell and one empty folder. What a block prints is
 //! compared with the `output` block below it; one without prints nothing.
 //!
 //! It uses the ports that the text names; runs on one machine take turns. nginx and openssl must be there
@@ -142,8 +142,7 @@ fn the_quickstart_runs_as_it_is_written() {
     let rust = rust.split('"').nth(1).expect("a version");
     assert!(markdown.contains(&format!("{rust} or newer")), "the page names another Rust than {rust}");
     let blocks = blocks(&markdown);
-    let steps = steps(&blocks);
-    let all: String = steps.iter().map(|step| step.run.text.as_str()).collect();
+    let all: String = steps(&blocks).iter().map(|step| step.run.text.as_str()).collect();
     for command in [
         "authority init",
         "authority enrol",
@@ -167,12 +166,34 @@ fn the_quickstart_runs_as_it_is_written() {
         assert!(all.contains(&format!("veilsum {command}")), "`veilsum {command}` is not in the text");
     }
 
+    let logs = [
+        "serve.log",
+        "service-machine/serve.log",
+        "service-machine/nginx.log",
+        "alice/said.txt",
+        "client-machine/alice/said.txt",
+        "client-machine/erin/said.txt",
+    ];
+    run("docs/quickstart.md", &blocks, &logs);
+}
+
+/// C-314: so do the commands of the page on statistics: a question, its bad forms, records, and the answer with its interval.
+#[test]
+fn the_statistics_page_runs_as_it_is_written() {
+    let page = "docs/statistics.md";
+    let markdown = std::fs::read_to_string(root().join(page)).expect("it is there");
+    run(page, &blocks(&markdown), &["serve.log", "said.txt", "clinic12/said.txt"]);
+}
+
+/// Runs a page's blocks in one shell and one empty folder, and compares what it shows. `logs` are shown if it goes wrong.
+fn run(page: &str, blocks: &[Block], logs: &[&str]) {
+    let steps = steps(blocks);
     let lock = File::create(std::env::temp_dir().join("veilsum-quickstart.lock")).expect("room");
     lock.lock().expect("the others end");
     let outside = tempfile::tempdir().expect("a folder");
     let folder = outside.path().join("try");
     std::fs::create_dir(&folder).expect("room");
-    let mark = |line: usize| format!("==== docs/quickstart.md, line {line}");
+    let mark = |line: usize| format!("==== {page}, line {line}");
     let mut script = String::from("set -eu\n");
     for step in &steps {
         script.push_str(&format!("echo '{}'\n{}", mark(step.run.line), step.run.text));
@@ -211,17 +232,7 @@ fn the_quickstart_runs_as_it_is_written() {
         let all: Vec<&str> = text.lines().collect();
         format!("\n{name}: {}", all[all.len().saturating_sub(12)..].join("\n"))
     };
-    let logs: String = [
-        "serve.log",
-        "service-machine/serve.log",
-        "service-machine/nginx.log",
-        "alice/said.txt",
-        "client-machine/alice/said.txt",
-        "client-machine/erin/said.txt",
-    ]
-    .into_iter()
-    .map(tail)
-    .collect();
+    let logs: String = logs.iter().map(|name| tail(name)).collect();
 
     // Block by block first: where it went wrong says more than that it did.
     for (at, step) in steps.iter().enumerate() {

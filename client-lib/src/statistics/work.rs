@@ -73,3 +73,6 @@ impl LocalWork for StatisticsWork {
         Ok(ModelUpdate::new(vector.to_vec())?)
     }
 }
+
+#[cfg(test)]
+mod tests;
