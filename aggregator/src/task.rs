@@ -142,10 +142,10 @@ pub enum TaskError {
     #[error("the task is infeasible: {0}")]
     Params(#[from] ParamsError),
     /// The query cannot be asked.
-    #[error("the query cannot be asked: {0}")]
+    #[error(transparent)]
     Query(#[from] QueryError),
     /// Its answers would have no intervals.
-    #[error("the query has no answer under these parameters: {0}")]
+    #[error(transparent)]
     Estimate(#[from] EstimateError),
     /// A goal in place of noise and scale that is none.
     #[error("{0}")]
