@@ -214,6 +214,9 @@ struct PolicyFile {
     models: Option<Vec<String>>,
     clock_apart_max_s: Option<u64>,
     roster_deadline_ms: Option<u64>,
+    window_max_s: Option<u64>,
+    rounds_max: Option<u64>,
+    rounds_apart_min: Option<u64>,
     group: Option<GroupFile>,
 }
 
@@ -302,6 +305,9 @@ impl PolicyFile {
             dp_delta_max: positive("dp_delta_max", self.dp_delta_max.unwrap_or(base.dp_delta_max))?,
             clock_apart_max_s: self.clock_apart_max_s.unwrap_or(base.clock_apart_max_s),
             roster_deadline_ms: self.roster_deadline_ms.unwrap_or(base.roster_deadline_ms),
+            window_max_s: counted("window_max_s", self.window_max_s.unwrap_or(base.window_max_s))?,
+            rounds_max: self.rounds_max.map(|max| counted("rounds_max", max)).transpose()?.or(base.rounds_max),
+            rounds_apart_min: counted("rounds_apart_min", self.rounds_apart_min.unwrap_or(base.rounds_apart_min))?,
             layout: layout.or(base.layout),
             budget,
             models,
@@ -330,6 +336,9 @@ impl PolicyFile {
             },
             clock_apart_max_s: Some(policy.clock_apart_max_s),
             roster_deadline_ms: Some(policy.roster_deadline_ms),
+            window_max_s: Some(policy.window_max_s),
+            rounds_max: policy.rounds_max,
+            rounds_apart_min: (policy.rounds_apart_min > 1).then_some(policy.rounds_apart_min),
             group: match policy.gamma {
                 GammaBasis::AssumedPerRoster => None,
                 GammaBasis::CertifiedGroup { coverage_min, corrupt_of_group } => {
@@ -425,6 +434,10 @@ fn not_negative(field: &str, value: f64) -> Result<f64, String> {
     } else {
         Err(format!("{field} should be 0 or more; it is {value}"))
     }
+}
+
+fn counted(field: &str, value: u64) -> Result<u64, String> {
+    if value > 0 { Ok(value) } else { Err(format!("{field} should be 1 or more; it is 0")) }
 }
 
 fn positive(field: &str, value: f64) -> Result<f64, String> {
@@ -528,6 +541,9 @@ mod tests {
         join.policy.models = AllowedModels::OneOf([Digest([1; 32])].into());
         join.policy.gamma = GammaBasis::CertifiedGroup { coverage_min: 500_000, corrupt_of_group: 25_000 };
         join.policy.roster_deadline_ms = 7;
+        join.policy.window_max_s = 60;
+        join.policy.rounds_max = Some(4);
+        join.policy.rounds_apart_min = 3;
         join.ca_file = Some("ca.pem".into());
         let path = directory.path().join("join.toml");
         join.write(&path).expect("room");
@@ -550,7 +566,15 @@ mod tests {
         let path = directory.path().join("join.toml");
         std::fs::write(&path, &text).expect("room");
         assert_eq!(Join::read(&path).expect("defaults"), join);
-        for wrong in ["cohort_minimum = 3", "budget_epsilon = -1.0", "noise_multiplier_min = nan", "layout = \"00\""] {
+        for wrong in [
+            "rounds_max = 0",
+            "rounds_apart_min = 0",
+            "window_max_s = 0",
+            "cohort_minimum = 3",
+            "budget_epsilon = -1.0",
+            "noise_multiplier_min = nan",
+            "layout = \"00\"",
+        ] {
             std::fs::write(&path, format!("{text}[policy]\n{wrong}\n")).expect("room");
             assert!(Join::read(&path).is_err(), "{wrong}");
         }

@@ -478,6 +478,11 @@ impl<T: Transport> Participant<T> {
             Resumed::Enrolled(_) => None,
             _ => Some(Round::from_notes(notes, aggregator).map_err(ParticipantError::OtherAggregator)?),
         };
+        if let Some(of_another) = round.as_ref().filter(|_| standing.is_of_another_identity(&self.member)) {
+            self.give_up(session).await?;
+            self.line.tell(ClientEvent::LeftOut(LeftOut::EnrolledAnew));
+            return Ok(RoundOutcome::LeftOut { round: of_another.id, reason: LeftOut::EnrolledAnew });
+        }
         if let Some(found) = round.as_ref().map(|round| round.header.task).filter(|found| *found != self.task) {
             return Err(ParticipantError::OtherTask { found, expected: self.task });
         }
@@ -660,10 +665,10 @@ impl<T: Transport, W: LocalWork + ?Sized> Play<'_, T, W> {
 
     /// §5.1. Waits for a round that this client has not seen, looks at all that its header names, and answers.
     async fn advertise(&mut self, enrolled: Enrolled) -> Result<Resumed, Halt> {
-        let task = self.of.task;
+        let (task, aggregator) = (self.of.task, &self.of.member.policy.aggregator);
         let memory = enrolled.memory();
         let (after, log) =
-            (memory.last_counter(task).max(self.of.passed_counter), memory.log_of(&self.of.member.policy.aggregator));
+            (memory.last_counter(aggregator, task).max(self.of.passed_counter), memory.log_of(aggregator));
         let round = loop {
             let path = format!("/v1/tasks/{task}/header?after={after}");
             let bytes = self.of.line.get(&path, None, HEADER_BYTES).await?;
@@ -952,8 +957,8 @@ impl<T: Transport, W: LocalWork + ?Sized> Play<'_, T, W> {
     }
 
     /// How long one step of this round is waited for: ten windows of the largest roster (§7.1), and a minute for retries. An
-    /// aggregator that falls silent must not hold a client for ever; one that announced windows of a day can hold it for weeks, and
-    /// whoever minds has [`Participant::leave`].
+    /// aggregator that falls silent must not hold a client for ever. How long the windows may be that it announces, the policy
+    /// says; whoever minds in the middle of a round has [`Participant::leave`].
     fn patience(&self) -> Duration {
         let params = &self.round().header.params;
         let window_ms = params.windows.0.iter().copied().max().map_or(0, u64::from);

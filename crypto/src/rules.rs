@@ -284,7 +284,7 @@ pub enum ServerMisbehaved {
     #[error("R-04: k, t or h of the roster are not what follows from its size")]
     GraphParams,
     /// The own leaf is missing or altered.
-    #[error("R-06: this client's own leaf or nonce is not in the roster")]
+    #[error("R-06: this client's own leaf, under its own identity and with its nonce, is not in the roster")]
     OwnLeaf,
     /// A leaf does not hash to the roster.
     #[error("R-06: leaf {leaf} does not hash to its entry in the roster, or was withheld")]
@@ -360,6 +360,26 @@ pub enum ServerMisbehaved {
         /// What the policy grants.
         budget: f64,
     },
+    /// The client took part in as many rounds of the task as it permits itself.
+    #[error("R-26: this client took part in {taken} round(s) of this task; its policy permits {allowed}")]
+    RoundsTaken {
+        /// So far.
+        taken: u64,
+        /// What the policy grants.
+        allowed: u64,
+    },
+    /// The client took part in a round of the task that is too near.
+    #[error(
+        "R-26: this client took part in round {last} of this task; round {found} is nearer than the {apart} its policy demands"
+    )]
+    RoundsApart {
+        /// The last in which it took part.
+        last: u64,
+        /// This round.
+        found: u64,
+        /// What the policy demands.
+        apart: u64,
+    },
     /// Survivors outside the core.
     #[error("R-20: the survivor list names clients outside the core")]
     SurvivorsOutsideCore,
@@ -431,7 +451,7 @@ impl ServerMisbehaved {
             Self::TooManyBadEdges { .. } => 16,
             Self::NotInCore | Self::NeighboursInCore { .. } | Self::CoreTooSmall { .. } => 17,
             Self::VectorLen => 34,
-            Self::Budget { .. } => 26,
+            Self::Budget { .. } | Self::RoundsTaken { .. } | Self::RoundsApart { .. } => 26,
             Self::SurvivorsOutsideCore | Self::Result(_) => 20,
             Self::NotListed | Self::NeighboursAlive { .. } => 21,
             Self::TooFewSurvivors { .. } => 15,

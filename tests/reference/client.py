@@ -191,6 +191,7 @@ POLICY = {                       # key of the join file -> (field of Policy, how
     "layout": ("layout", bytes.fromhex),
     "clock_apart_max_s": ("clock_apart", lambda s: int(s) * 1_000_000),
     "roster_deadline_ms": ("roster_deadline", lambda ms: int(ms) * 1000),
+    "window_max_s": ("window_max", lambda s: int(s) * 1000),
 }
 
 

@@ -13,7 +13,7 @@ use veilsum_crypto::messages::{Certificate, Header, KeyAdvertisement, MaskedInpu
 use veilsum_crypto::primitives::merkle::TreeHead;
 use veilsum_crypto::primitives::signature::IdentitySecretKey;
 use veilsum_crypto::server::{Phase, PhaseKind};
-use veilsum_crypto::testing::{TASK, client_id, small_params};
+use veilsum_crypto::testing::{client_id, small_params};
 use verification::hostile::bent::with_bent_messages;
 use verification::hostile::server::Server;
 use verification::hostile::victims::{Served, from, hands, once};
@@ -113,7 +113,7 @@ async fn a_round_that_is_stopped_after_the_upload_costs_a_charge() {
     assert!(matches!(ended, RoundOutcome::Abandoned { .. }), "{ended:?}");
     drop(participant);
     let Some(Resumed::Enrolled(phase)) = served.written(0) else { panic!("the round is over for it") };
-    assert!(phase.memory().ledger().is_spent((TASK.0, 1)), "the charge stays");
+    assert!(phase.memory().ledger().epsilon_spent(1e-5) > 0.0, "the charge stays");
     let server = served.server.lock().expect("no panic");
     let said = server.phases(client_id(0));
     assert!(!said.contains(&"confirm".to_string()) && !said.contains(&"unmask".to_string()), "{said:?}");

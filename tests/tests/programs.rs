@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use veilsum_client::config::Identity;
+use veilsum_crypto::client::Policy;
+use veilsum_crypto::client::policy::round_charge_of;
 use veilsum_crypto::ids::{Digest, Timestamp};
 use veilsum_crypto::messages::{Certificate, RevocationList};
 use veilsum_crypto::primitives::signature::{IdentityPublicKey, IdentitySecretKey};
@@ -443,6 +445,109 @@ async fn a_ledger_that_cannot_be_read_does_not_lose_what_happened_in_the_round()
     assert_eq!((&told["outcome"], &told["update_included"]), (&"released".into(), &true.into()));
     assert_eq!((&told["epsilon_spent"], &told["charged"]), (&serde_json::Value::Null, &serde_json::Value::Null));
     assert!(told["checks"].as_array().is_some_and(|checks| checks.len() > 20), "the report is there");
+}
+
+/// C-293, C-295: with a budget for one round and no more, a client takes part once. Its own ledger refuses the next round, in a new
+/// process and under a new identity; so does its limit of rounds. Nothing is sent, and nothing more is charged.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spent_ledger_refuses_through_restarts_and_enrolment_anew() {
+    built().await;
+    // Nothing ends by time here.
+    let world = World::new(Shape { noise_multiplier: 2.0, rounds: 2, window_ms: 600_000, ..Shape::of(4) }).await;
+    world.round(1).await;
+    let folder = files_of(&world, 0);
+    std::fs::write(folder.join("update.npy"), npy(&[0.5; 8])).expect("room");
+    let charge = round_charge_of(&world.task.params).expect("there is noise");
+    let one = charge.epsilon(world.join().policy.budget.delta).epsilon;
+    let with = |name: &str, change: fn(&mut Policy, f64)| {
+        let (mut join, path) = (world.join(), folder.join(name));
+        change(&mut join.policy, one);
+        join.write(&path).expect("room");
+        text(&path).to_string()
+    };
+    let poor = with("poor.toml", |policy, one| policy.budget.epsilon = one * 1.01);
+    let once = with("once.toml", |policy, _| policy.rounds_max = Some(1));
+    let apart = with("apart.toml", |policy, _| policy.rounds_apart_min = 1_000);
+
+    // Enrolled anew by the authority's program, before the second round opens, so that the new certificate holds in it. The service
+    // is not given the list: the old identity goes on for now.
+    let authority = folder.join("authority");
+    std::fs::create_dir(&authority).expect("room");
+    let key = authority.join("authority.key");
+    std::fs::write(&key, Digest(*world.authority.to_bytes()).to_string()).expect("room");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).expect("ours");
+    let (old, new) = (folder.join("identity.toml"), folder.join("again.toml"));
+    let authorised = |arguments: &[&str]| {
+        let said = run(&[&["authority"], arguments, &["--dir", text(&authority)]].concat());
+        assert_eq!(said.code, 0, "{}", said.err);
+    };
+    authorised(&["revoke", "--identity", text(&old)]);
+    authorised(&["enrol", "--replaces", text(&old), "--out", text(&new)]);
+
+    let program = join(&folder, "update.npy", &["--join", &poor, "--json"]);
+    let others: Vec<Running> = (1..4).map(|number| world.send(number, world.line())).collect();
+    for other in others {
+        assert!(other.end().await.verified().is_some());
+    }
+    let said = program.await.expect("no panic").json(0);
+    assert_eq!((&said["outcome"], &said["charged"]), (&"released".into(), &true.into()));
+    let spent = said["epsilon_spent"].as_f64().expect("charged");
+    assert!((spent / one - 1.0).abs() < 1e-6, "{spent} of {one}");
+
+    let refused = |said: Said, words: &str| {
+        let said = said.json(3);
+        assert_eq!((&said["outcome"], &said["rule"]), (&"left-out".into(), &"R-26".into()), "{said}");
+        assert_eq!((said["epsilon_spent"].as_f64(), &said["charged"]), (Some(spent), &false.into()), "{said}");
+        assert!(said["reason"].as_str().is_some_and(|reason| reason.contains(words)), "{said}");
+    };
+    let round = world.round(2).await;
+    for (file, words) in [
+        (&poor, "privacy budget"),
+        (&poor, "privacy budget"),
+        (&once, "took part in 1 round(s)"),
+        (&apart, "in none before round 1001"),
+    ] {
+        refused(join(&folder, "update.npy", &["--join", file, "--json"]).await.expect("no panic"), words);
+    }
+    assert_eq!(world.admitted(round).await, 0);
+
+    // Under the new identity: the state goes on, and with it the ledger.
+    std::fs::rename(&new, &old).expect("ours");
+    for (file, words) in [(&poor, "privacy budget"), (&once, "took part in 1 round(s)")] {
+        refused(join(&folder, "update.npy", &["--join", file, "--json"]).await.expect("no panic"), words);
+    }
+    assert_eq!(world.admitted(round).await, 0);
+}
+
+/// C-294: a round that does not end is left by a command, for good; without one there is nothing to leave.
+#[tokio::test(flavor = "multi_thread")]
+async fn join_leaves_a_round_that_does_not_end() {
+    built().await;
+    let world = World::new(Shape { window_ms: 600_000, ..Shape::of(3) }).await;
+    let round = world.round(1).await;
+    let folder = files_of(&world, 0);
+    std::fs::write(folder.join("update.npy"), npy(&[0.5; 8])).expect("room");
+    let leave = || run(&["join", "--identity", text(&folder.join("identity.toml")), "--leave", "--json"]).json(0);
+    assert_eq!(leave()["left"], false);
+    // Nobody else comes; the advert was on disk before it was sent.
+    let mut command = Command::new(veilsum_program());
+    command.arg("join").arg("--identity").arg(folder.join("identity.toml"));
+    let mut program = command.arg("--vector").arg(folder.join("update.npy")).spawn().expect("it was built");
+    while world.admitted(round).await == 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    program.kill().expect("it waits");
+    program.wait().expect("it is gone");
+    assert_eq!((&leave()["left"], &leave()["left"]), (&true.into(), &false.into()));
+    // It comes back for the next round only.
+    let said = join(&folder, "update.npy", &["--within", "2"]).await.expect("no panic");
+    assert!(said.code == 4 && said.out.contains("waiting for a round"), "{}{}", said.out, said.err);
+    // And windows beyond what this call permits are refused.
+    let other = files_of(&world, 1);
+    std::fs::write(other.join("update.npy"), npy(&[0.5; 8])).expect("room");
+    let said = join(&other, "update.npy", &["--window-max", "599", "--json"]).await.expect("no panic").json(3);
+    assert!(said["reason"].as_str().is_some_and(|reason| reason.contains("the longest window")), "{said}");
+    assert_eq!(world.admitted(round).await, 1);
 }
 
 /// C-97: without a join file the aggregator's key is pinned at first use, and said aloud; the authority is the identity's.

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use clap::Args;
-use veilsum_client::config::Identity;
+use serde::Serialize;
+use veilsum_client::config::{Identity, Join};
 use veilsum_client::transport::TransportError;
 use veilsum_client::{HttpTransport, Participant, ParticipantError, RoundOutcome};
 use veilsum_crypto::ids::TaskId;
@@ -33,6 +34,7 @@ Examples:
   veilsum join --server https://sums.example --ca ca.pem --identity alice.toml --vector update.safetensors
   veilsum join --identity alice.toml --vector update.npy --json | jq .checks
   veilsum join --identity alice.toml --records visits.csv --column age --json | jq .answer
+  veilsum join --identity alice.toml --leave
 
 The update is the change of the model that training on this client's data made, in the order of the task's layout. It is
 clipped, rounded, noised and masked before it is sent; the file is read and never written. A task that asks a query is
@@ -52,7 +54,7 @@ pub struct Options {
     #[arg(long)]
     identity: PathBuf,
     /// The update: a vector of floats in .npy, or tensors in .safetensors, which are taken in the order of their names.
-    #[arg(long, required_unless_present = "records")]
+    #[arg(long, required_unless_present_any = ["records", "leave"])]
     vector: Option<PathBuf>,
     /// The records of this client, where the task asks a query: one a line in .txt, or a column of .csv.
     #[arg(long, conflicts_with_all = ["vector", "tensor", "weight", "out"])]
@@ -81,6 +83,45 @@ pub struct Options {
     /// Give up when no round has come to its end within so many seconds. A round under way is finished by the next call.
     #[arg(long)]
     within: Option<u64>,
+    /// The longest window of a phase to accept, seconds, instead of the join file's window_max_s. A service that falls silent is
+    /// waited for ten of them.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    window_max: Option<u64>,
+    /// Leave the round under way for good instead of finishing it: nothing more is sent in it, and what it was charged stays
+    /// charged. Asks the service nothing.
+    #[arg(long, conflicts_with_all = ["vector", "records", "tensor", "weight", "out", "within", "task", "window_max"])]
+    leave: bool,
+}
+
+impl Options {
+    fn state(&self) -> PathBuf {
+        self.state.clone().unwrap_or_else(|| self.identity.with_file_name("state"))
+    }
+}
+
+/// What `--leave` says.
+#[derive(Serialize)]
+struct Left {
+    client: String,
+    /// Whether there was a round to leave.
+    left: bool,
+}
+
+/// Leaves the round under way, if there is one.
+async fn leave(options: &Options, output: Output) -> Result<()> {
+    let identity = Identity::read(&options.identity).or_usage()?;
+    let join = Join::read(Source::of(options.join.clone(), None, &options.identity)?.file()).or_usage()?;
+    pins::is_of(&identity, &join.policy.authority).or_usage()?;
+    let transport = HttpTransport::of(&join).or_usage()?; // asked nothing
+    let mut participant = Participant::open(identity, join, &options.state(), transport).await.map_err(coded)?;
+    let said = Left { left: participant.leave().await.map_err(coded)?, client: participant.client().to_string() };
+    output.give(&said, |said| match said.left {
+        true => {
+            "the round under way is left for good: nothing more is sent in it, and what it was charged stays charged"
+                .into()
+        }
+        false => "no round is under way in the state file: there was nothing to leave".into(),
+    })
 }
 
 fn task_id(text: &str) -> Result<TaskId, String> {
@@ -89,6 +130,9 @@ fn task_id(text: &str) -> Result<TaskId, String> {
 
 /// Takes part in one round.
 pub async fn run(options: Options, output: Output) -> Result<Option<Code>> {
+    if options.leave {
+        return leave(&options, output).await.map(|()| None);
+    }
     // Everything that can be wrong at home is looked at before the network is.
     let brought = match (&options.records, &options.vector) {
         (Some(records), _) => Brought::records(records, options.column.as_deref(), output)?,
@@ -97,13 +141,14 @@ pub async fn run(options: Options, output: Output) -> Result<Option<Code>> {
     };
     let identity = Identity::read(&options.identity).or_usage()?;
     let source = Source::of(options.join.clone(), options.task, &options.identity)?;
-    let state = options.state.clone().unwrap_or_else(|| options.identity.with_file_name("state"));
+    let state = options.state();
     if let Some(out) = &options.out {
         let vector = options.vector.as_deref().unwrap_or(out); // none: --records has no --out
         is_apart(out, &[&state, &options.identity, vector, source.file()]).or_usage()?;
     }
     let way = Way { server: options.server.as_deref(), ca: options.ca.as_deref() };
-    let join = source.join(way, &identity, output).await?;
+    let mut join = source.join(way, &identity, output).await?;
+    join.policy.window_max_s = options.window_max.unwrap_or(join.policy.window_max_s);
     pins::is_of(&identity, &join.policy.authority).or_usage()?;
     let in_time = pins::is_in_time(&identity);
     let transport = HttpTransport::of(&join).or_usage()?;

@@ -23,6 +23,34 @@ pub enum LeftOut {
         /// What the policy grants.
         budget: f64,
     },
+    /// It took part in as many rounds of the task as its policy permits. Decided here, by the client.
+    #[error(
+        "R-26: it took part in {taken} round(s) of this task and its policy permits {allowed} (rounds_max); it sends nothing. Only \
+         the owner of the data may raise it"
+    )]
+    RoundsTaken {
+        /// So far.
+        taken: u64,
+        /// What the policy grants.
+        allowed: u64,
+    },
+    /// The last round in which it took part is too near. Decided here, by the client.
+    #[error(
+        "R-26: it took part in round {last} of this task, and takes part in none before round {}: its policy demands that they are \
+         {apart} apart (rounds_apart_min); it sends nothing", last.saturating_add(*apart)
+    )]
+    RoundsApart {
+        /// The last round in which it took part.
+        last: u64,
+        /// What the policy demands.
+        apart: u64,
+    },
+    /// The round was advertised under an identity that this client no longer has.
+    #[error(
+        "R-36: the round under way was begun under another identity of this client; it was enrolled anew since and leaves that \
+         round. What it was charged stays charged; the next call takes part under the new identity"
+    )]
+    EnrolledAnew,
     /// The own certificate does not hold for this round: every aggregator would refuse its advert.
     #[error("R-06: its own certificate does not hold for this round: {0}")]
     Certificate(CertificateError),
@@ -82,6 +110,8 @@ impl LeftOut {
     pub fn of(why: &ServerMisbehaved) -> Option<Self> {
         Some(match why {
             ServerMisbehaved::Budget { would_be, budget } => Self::Budget { would_be: *would_be, budget: *budget },
+            ServerMisbehaved::RoundsTaken { taken, allowed } => Self::RoundsTaken { taken: *taken, allowed: *allowed },
+            ServerMisbehaved::RoundsApart { last, apart, .. } => Self::RoundsApart { last: *last, apart: *apart },
             // The own certificate is judged with the header, before there is a roster with leaves.
             ServerMisbehaved::Member { leaf: u32::MAX, rejection } => match rejection.as_ref() {
                 Rejection::Certificate { reason, .. } => Self::Certificate(*reason),
@@ -103,7 +133,8 @@ impl LeftOut {
     /// The rule under which the client goes no further, where there is one.
     pub fn rule(&self) -> Option<Rule> {
         Some(Rule(match self {
-            Self::Budget { .. } => 26,
+            Self::Budget { .. } | Self::RoundsTaken { .. } | Self::RoundsApart { .. } => 26,
+            Self::EnrolledAnew => 36,
             Self::Certificate(_) | Self::ClockApart { .. } => 6,
             Self::ClockBackwards | Self::RosterLate { .. } => 8,
             Self::Late { .. } => return None,
@@ -125,6 +156,8 @@ mod tests {
         let rejection = Box::new(Rejection::Certificate { client: ClientId([1; 16]), reason });
         let blameless = [
             ServerMisbehaved::Budget { would_be: 2.0, budget: 1.0 },
+            ServerMisbehaved::RoundsTaken { taken: 2, allowed: 2 },
+            ServerMisbehaved::RoundsApart { last: 4, found: 5, apart: 2 },
             ServerMisbehaved::Member { leaf: u32::MAX, rejection: rejection.clone() },
             ServerMisbehaved::ClockApart { apart_s: 601, allowed_s: 600 },
             ServerMisbehaved::RosterLate { after_ms: 8, deadline_ms: 7 },

@@ -4,6 +4,7 @@
 //! returns the check that failed. Here it is said afterwards, from the round's own bytes, which checks those were and on
 //! what. Nothing is decided here, and nothing secret is said: public figures, counts, the beginnings of keys and hashes.
 
+use veilsum_crypto::client::memory::TakenPart;
 use veilsum_crypto::client::policy::{AllowedModels, GammaBasis, round_charge_of};
 use veilsum_crypto::client::{Memory, Policy};
 use veilsum_crypto::ids::{ClientId, Digest, LeafIndex, Timestamp};
@@ -66,6 +67,8 @@ pub struct Before {
     pub log: Option<TreeHead>,
     /// Epsilon spent, and epsilon with this round.
     pub epsilon: (f64, f64),
+    /// Rounds of the task in which it took part.
+    pub taken: TakenPart,
 }
 
 impl Before {
@@ -74,8 +77,10 @@ impl Before {
         let (ledger, delta) = (memory.ledger(), policy.budget.delta);
         let spent = ledger.epsilon_spent(delta);
         let with = round_charge_of(&header.params).map_or(spent, |charge| ledger.epsilon_with(&charge, delta));
-        let counter = memory.last_counter(header.task);
-        Self { counter, log: memory.log_of(&policy.aggregator), epsilon: (spent, with) }
+        let aggregator = &policy.aggregator;
+        let (counter, taken) =
+            (memory.last_counter(aggregator, header.task), memory.taken_part(aggregator, header.task));
+        Self { counter, log: memory.log_of(aggregator), epsilon: (spent, with), taken }
     }
 }
 
@@ -163,6 +168,14 @@ pub fn header(
             ),
         },
     );
+    let TakenPart { rounds, last } = before.taken;
+    let at_most = policy.rounds_max.map_or("no limit of its own".to_string(), |max| format!("at most {max}"));
+    let after = last.map_or(String::new(), |last| format!("; the last was {last}, this is {}", header.counter));
+    let apart = policy.rounds_apart_min;
+    checks.held(
+        26,
+        format!("own limits: took part in {rounds} round(s) of this task, {at_most}{after}, at least {apart} apart"),
+    );
     checks
 }
 
@@ -181,6 +194,8 @@ fn floors(checks: &mut Checks, header: &Header, policy: &Policy) {
     bound("eta", params.completion_bits.to_string(), ">=", policy.completion_bits_min.to_string());
     bound("wrap_bits", params.wrap_bits.to_string(), ">=", policy.wrap_bits_min.to_string());
     bound("clip norm", params.clip_norm.to_string(), "<=", policy.clip_norm_max.to_string());
+    let longest_ms = params.windows.0.iter().copied().max().unwrap_or(0);
+    bound("longest window", format!("{longest_ms} ms"), "<=", format!("{} s", policy.window_max_s));
     bound("dp_delta", format!("{:e}", params.dp_delta), "<=", format!("{:e}", policy.dp_delta_max));
     let multiplier = (params.total_variance as f64).sqrt() / (params.clip_norm * params.scale);
     bound("noise multiplier", format!("{multiplier:.4}"), ">=", format!("{:.4}", policy.noise_multiplier_min));

@@ -480,6 +480,68 @@ async fn a_client_may_leave_a_round_that_does_not_end() {
     assert_used_up(&fleet).await;
 }
 
+/// A model that never ends to come holds no client: nothing was sent, and the same call ends. C-294
+#[tokio::test(start_paused = true)]
+async fn a_model_that_does_not_end_is_waited_for_no_longer_than_any_step() {
+    let fleet = Fleet::new();
+    let service = fleet.service.clone();
+    let stuck = MemoryTransport::faulty(move |request| {
+        let reply = service.lock().expect("no test panicked in it").answer(&request);
+        async move {
+            if request.path.starts_with("/v1/models/") {
+                std::future::pending::<()>().await;
+            }
+            Ok(reply)
+        }
+    });
+    let mut participant = fleet.open(0, stuck).await;
+    let outcome = participant.take_part(&zeros()).await.expect("an ordinary end");
+    let RoundOutcome::Abandoned { reason, .. } = outcome else { panic!("{outcome:?}") };
+    assert!(reason.starts_with("no-answer"), "{reason}");
+    assert!(fleet.service.lock().expect("no panic").admitted.is_empty());
+    assert!(!participant.is_under_way().await.expect("its own state"));
+}
+
+/// Windows longer than the policy permits are not waited for. C-294
+#[tokio::test]
+async fn windows_beyond_the_policy_are_refused() {
+    let fleet = Fleet::new();
+    let mut participant = fleet.open(0, fleet.honest()).await;
+    let longest_ms = fleet.service.lock().expect("no panic").world.facts.header.params.windows.0.into_iter().max();
+    let member = Arc::get_mut(&mut participant.member).expect("nobody else holds it");
+    member.policy.window_max_s = u64::from(longest_ms.expect("seven")) / 1_000 - 1;
+    let outcome = participant.take_part(&zeros()).await.expect("it stops");
+    let RoundOutcome::Stopped { why, .. } = outcome else { panic!("{outcome:?}") };
+    assert!(why.to_string().contains("the longest window"), "{why}");
+    assert!(fleet.service.lock().expect("no panic").admitted.is_empty());
+}
+
+/// a round that was begun under an identity that is gone is given up, and accuses nobody; the next is played under the new
+/// one. C-292
+#[tokio::test]
+async fn a_round_of_another_identity_is_given_up() {
+    let fleet = Fleet::new();
+    let silent = fleet.line(|request, reply| match request.path.ends_with("/roster") {
+        true => Reply::new(204, []),
+        false => reply,
+    });
+    let mut participant = fleet.open(0, silent).await;
+    let waiting = tokio::time::timeout(Duration::from_millis(200), participant.take_part(&zeros())).await;
+    assert!(waiting.is_err() && participant.is_under_way().await.expect("its own state"));
+    drop(participant);
+
+    let mut participant = fleet.open(0, fleet.honest()).await;
+    let member = Arc::get_mut(&mut participant.member).expect("nobody else holds it");
+    member.identity = IdentitySecretKey::from_bytes(&[0x55; 32]);
+    let outcome = participant.take_part(&zeros()).await.expect("left out is an outcome");
+    assert!(matches!(outcome, RoundOutcome::LeftOut { reason: LeftOut::EnrolledAnew, .. }), "{outcome:?}");
+    assert!(!participant.is_under_way().await.expect("its own state"));
+    assert_eq!(fleet.service.lock().expect("no panic").admitted.len(), 1, "the advert of the old identity");
+    assert!(!fleet.directory.path().join("evidence").exists());
+    drop(participant);
+    assert_used_up(&fleet).await;
+}
+
 /// A message that comes late is nobody's lie: no evidence, and no second try under this counter.
 #[tokio::test]
 async fn a_client_whose_message_is_late_is_left_out_and_accuses_nobody() {

@@ -7,7 +7,7 @@ use alloc::{collections::BTreeSet, sync::Arc, vec::Vec};
 use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
-use super::policy::budget_covers;
+use super::policy::{budget_covers, limits_permit};
 use super::saved::{Saved, Turn};
 use super::{Membership, Memory, Moment, from_aggregator};
 use crate::ids::{Digest, LeafIndex, TaskId, Timestamp};
@@ -69,7 +69,7 @@ impl Enrolled {
         let statement = from_aggregator(header, labels::HEADER, "header", &policy.aggregator)?;
         let header = Header::from_statement(&statement)?;
         policy.permits(&header, task)?;
-        counter_advances(&header, memory.last_counter(task))?;
+        counter_advances(&header, memory.last_counter(&policy.aggregator, task))?;
         time_is_near(&header, now.wall, policy.clock_apart_max_s)?;
         log_only_grew(&header, memory.log_of(&header.aggregator_key), &evidence.log_growth)?;
         let revoked = revocations(&header, &memory, &evidence.revocations)?;
@@ -80,8 +80,10 @@ impl Enrolled {
             }
         })?;
         budget_covers(&header, &memory, policy)?;
+        limits_permit(&header, &memory, policy)?;
 
-        memory.counters.insert(task, header.counter);
+        memory.counters.insert((policy.aggregator.party(), task), header.counter);
+        memory.identity = Some(member.identity.public().party());
         memory.logs.insert(header.aggregator_key.party(), header.log);
         let newest = (header.revocation_number, header.revocation_digest);
         memory.revocations.insert(header.authority_key.party(), newest);

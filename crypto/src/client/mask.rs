@@ -5,7 +5,8 @@
 use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 
 use super::acknowledge::{ReadyToMask, read_held, write_held};
-use super::policy::{budget_covers, round_charge_of};
+use super::memory::charge_key;
+use super::policy::{budget_covers, limits_permit, round_charge_of};
 use super::saved::{Saved, Turn};
 use super::{Membership, Memory, RoundView};
 use crate::ids::LeafIndex;
@@ -17,11 +18,13 @@ use crate::primitives::codec::{DecodeError, Reader, write_prefixed};
 use crate::primitives::context::CoreContext;
 use crate::primitives::labels;
 use crate::primitives::signature::Statement;
+use crate::privacy::accountant::RdpCurve;
 use crate::rules::ServerMisbehaved;
 use crate::update::Noised;
 
 impl ReadyToMask {
-    /// §5.5. Judges the signed core, charges the own ledger, masks. Both secrets end here.
+    /// §5.5. Judges the signed core, charges the own ledger, masks. Both secrets end here. Without [`pin`](Self::pin) before,
+    /// the core is written down together with the masked bytes: nothing is opened in between, because this consumes the phase.
     ///
     /// A second call does not compile; nor does masking anything that carries no noise:
     ///
@@ -71,12 +74,15 @@ fn core_admits(view: &RoundView, core: &CoreSet) -> Result<(), ServerMisbehaved>
     Ok(())
 }
 
-/// charged before the first byte goes out, keyed by task and counter, never refunded.
+/// charged before the first byte goes out, keyed by aggregator, task and counter, never refunded. A round without noise has
+/// no bound to charge; that the client took part in it is written down all the same.
 fn charge(view: &mut RoundView) -> Result<(), ServerMisbehaved> {
-    let Some(charge) = round_charge_of(&view.header.params) else { return Ok(()) };
-    let (task, counter) = (view.header.task, view.header.counter);
-    budget_covers(&view.header, &view.memory, &view.member.policy)?;
-    view.memory.ledger.charge((task.0, counter), charge);
+    let header = &view.header;
+    limits_permit(header, &view.memory, &view.member.policy)?;
+    budget_covers(header, &view.memory, &view.member.policy)?;
+    let charge = round_charge_of(&header.params).unwrap_or_else(RdpCurve::nothing);
+    let key = charge_key(&header.aggregator_key, header.task, header.counter);
+    view.memory.ledger.charge(key, charge);
     Ok(())
 }
 

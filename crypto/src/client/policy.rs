@@ -10,6 +10,7 @@ use alloc::{
 };
 
 use super::Memory;
+use super::memory::charge_key;
 use crate::ids::{Digest, TaskId};
 use crate::messages::Header;
 use crate::params::{MILLION, RoundParams};
@@ -68,10 +69,16 @@ pub struct Policy {
     pub dp_delta_max: f64,
     /// What this client's data may cost in all, across tasks.
     pub budget: Budget,
+    /// In how many rounds of one task this client takes part at most; as many as its budget covers, unless it says so.
+    pub rounds_max: Option<u64>,
+    /// By how many counters two rounds of a task in which this client takes part are apart at least; 1 is every round.
+    pub rounds_apart_min: u64,
     /// The layout of the vector, where pinned.
     pub layout: Option<Digest>,
     /// Which models.
     pub models: AllowedModels,
+    /// Longest window of a phase: a client waits for an aggregator that falls silent for ten of them.
+    pub window_max_s: u64,
     /// How far the header's time may be from this client's.
     pub clock_apart_max_s: u64,
     /// How long after its advert a client accepts a roster: the time to grind a ring in. R-08
@@ -97,6 +104,9 @@ impl Policy {
             clip_norm_max: 1e6,
             dp_delta_max: 1e-5,
             budget: Budget { epsilon: 8.0, delta: 1e-5 },
+            rounds_max: None,
+            rounds_apart_min: 1,
+            window_max_s: 24 * 60 * 60,
             layout: None,
             models: AllowedModels::Any,
             clock_apart_max_s: 10 * 60,
@@ -162,6 +172,8 @@ impl Policy {
         least("wrap_bits", params.wrap_bits.into(), self.wrap_bits_min.into())?;
         most("clip_norm", params.clip_norm, self.clip_norm_max)?;
         most("dp_delta", params.dp_delta, self.dp_delta_max)?;
+        let longest_ms = params.windows.0.iter().copied().max().unwrap_or(0);
+        most("the longest window, in seconds,", f64::from(longest_ms) / 1e3, self.window_max_s as f64)?;
         let multiplier = libm::sqrt(params.total_variance as f64) / (params.clip_norm * params.scale);
         // Variance is rounded up to an integer, so the multiplier asked for is reached but for rounding of f64.
         least("noise_multiplier", multiplier * (1.0 + 1e-12), self.noise_multiplier_min)?;
@@ -190,11 +202,25 @@ pub fn round_charge_of(params: &RoundParams) -> Option<RdpCurve> {
 /// charged already costs nothing more. No noise: only a policy that demands none comes this far, and says so aloud.
 pub(super) fn budget_covers(header: &Header, memory: &Memory, policy: &Policy) -> Result<(), ServerMisbehaved> {
     let Some(charge) = round_charge_of(&header.params) else { return Ok(()) };
-    if memory.ledger.is_spent((header.task.0, header.counter)) {
+    if memory.ledger.is_spent(charge_key(&header.aggregator_key, header.task, header.counter)) {
         return Ok(());
     }
     memory.ledger.can_open(&charge, policy.budget).map_err(|_| ServerMisbehaved::Budget {
         would_be: memory.ledger.epsilon_with(&charge, policy.budget.delta),
         budget: policy.budget.epsilon,
     })
+}
+
+/// whether this client still takes part in rounds of this task, by limits of its own; asked when the budget is.
+pub(super) fn limits_permit(header: &Header, memory: &Memory, policy: &Policy) -> Result<(), ServerMisbehaved> {
+    let taken = memory.taken_part(&header.aggregator_key, header.task);
+    if let Some(allowed) = policy.rounds_max.filter(|allowed| taken.rounds >= *allowed) {
+        return Err(ServerMisbehaved::RoundsTaken { taken: taken.rounds, allowed });
+    }
+    match taken.last {
+        Some(last) if header.counter.saturating_sub(last) < policy.rounds_apart_min => {
+            Err(ServerMisbehaved::RoundsApart { last, found: header.counter, apart: policy.rounds_apart_min })
+        }
+        _ => Ok(()),
+    }
 }

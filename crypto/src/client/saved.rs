@@ -1,7 +1,7 @@
 //! The journal: a step and its message are sealed together before the message can be had. §4.5, R-03
 //!
 //! ```text
-//! plaintext = version u8 (1), phase u8, u32 length, phase bytes, u32 length, message bytes
+//! plaintext = version u8 (2; 1 is read too), phase u8, u32 length, phase bytes, u32 length, message bytes
 //! sealed    = nonce[12], AES-256-GCM ciphertext, tag[16]      under the caller's key
 //! ```
 //! One encoder for every phase; never serde. The caller writes the sealed bytes where they survive a crash,
@@ -17,7 +17,8 @@ use crate::messages::{Acknowledgement, Answer, Confirmation, KeyAdvertisement, M
 use crate::primitives::codec::write_prefixed;
 use crate::primitives::seal::SavingKey;
 
-const VERSION: u8 = 1;
+/// 1 had counters by task alone, and was read last by the version that wrote it.
+const VERSION: u8 = 2;
 
 /// Sealed bytes, to be written down whole.
 pub struct Sealed(pub Vec<u8>);
@@ -30,7 +31,7 @@ pub enum OpenError {
     Unauthentic,
     /// Written by another version of this program.
     #[error(
-        "the saved state has version {0}, this program reads version 1; finish or abandon the round with the program that wrote it"
+        "the saved state has version {0}, this program reads 1 and 2; finish or abandon the round with the program that wrote it"
     )]
     Version(u8),
     /// Authentic but not a phase: a defect of the program that wrote it.
@@ -137,7 +138,7 @@ impl Resumed {
         let plaintext = key.open(sealed).ok_or(OpenError::Unauthentic)?;
         let mut reader = Reader::new(&plaintext);
         let version = reader.u8("version")?;
-        if version != VERSION {
+        if !(1..=VERSION).contains(&version) {
             return Err(OpenError::Version(version));
         }
         let tag = reader.u8("phase")?;
@@ -169,6 +170,13 @@ impl Resumed {
             Self::ReadyToUnmask(phase, _) => &phase.view.memory,
             Self::AwaitingResult(phase, _) => &phase.view.memory,
         }
+    }
+
+    /// Whether a round is under way that was advertised under another identity than this one: after enrolment anew. Its messages
+    /// would be nobody's; it is to be given up. R-36
+    pub fn is_of_another_identity(&self, member: &Membership) -> bool {
+        let own = member.identity.public().party();
+        !matches!(self, Self::Enrolled(_)) && self.memory().identity.is_some_and(|advertised| advertised != own)
     }
 
     /// Ends the round for this client, for good: its counter is used up, whatever was charged stays charged. R-28

@@ -15,7 +15,7 @@ use super::advertise::PinnedRoster;
 use super::policy::GammaBasis;
 use super::saved::{Nothing, Turn};
 use super::{AwaitingRoster, Moment, RoundView, from_aggregator};
-use crate::ids::{LeafIndex, Timestamp};
+use crate::ids::{LeafIndex, Party, Timestamp};
 use crate::math::shamir::{Polynomial, ShareScalar};
 use crate::messages::key_advertisement::leaf_digest;
 use crate::messages::opening::SharePair;
@@ -179,6 +179,11 @@ impl AwaitingRoster {
             if *leaf == me && *advert.keys() != self.keys {
                 return Err(ServerMisbehaved::OwnLeaf);
             }
+            // And it is its own: another identity of the same client would speak in its place. A round that was advertised
+            // under an identity that is gone is given up before it comes here.
+            if *leaf == me && member.identity.party() != self.own_identity() {
+                return Err(ServerMisbehaved::OwnLeaf);
+            }
             if !member.claims().into_iter().all(|claim| claims.insert(claim)) {
                 return Err(ServerMisbehaved::SharedKey);
             }
@@ -186,6 +191,11 @@ impl AwaitingRoster {
             peers.insert(*leaf, member);
         }
         Ok(peers)
+    }
+
+    /// The identity that signed the advert; what the first version wrote does not say, and is taken for this one's.
+    fn own_identity(&self) -> Party {
+        self.memory.identity.unwrap_or_else(|| self.member.identity.public().party())
     }
 
     /// a roster of one certified group, covered as the policy demands.

@@ -179,6 +179,11 @@ impl RdpCurve {
         Self::from_parts(orders.to_vec(), alloc::vec![0.0; orders.len()])
     }
 
+    /// What costs nothing, at the default orders.
+    pub fn nothing() -> Self {
+        Self::zero(&default_orders()).expect("the default orders rise from 2")
+    }
+
     /// One round of Skellam noise.
     ///
     /// # Errors

@@ -111,6 +111,11 @@ impl Ledger {
         self.spent_keys.contains(&key)
     }
 
+    /// The counters that were spent of one task, ascending.
+    pub fn counters_of(&self, task: [u8; 16]) -> impl Iterator<Item = u64> {
+        self.spent_keys.range((task, 0)..=(task, u64::MAX)).map(|(_, counter)| *counter)
+    }
+
     /// Checks that a new round would stay within the budget, with every reservation. What no
     /// number bounds is within no budget.
     ///

@@ -6,13 +6,14 @@ use veilsum_crypto::client::policy::{AllowedModels, GammaBasis};
 use veilsum_crypto::client::*;
 use veilsum_crypto::ids::*;
 use veilsum_crypto::math::ring::RingBits;
+use veilsum_crypto::messages::certificate::CertificateBody;
 use veilsum_crypto::messages::key_advertisement::RoundKeys;
 use veilsum_crypto::messages::*;
 use veilsum_crypto::params::{ParamsError, RosterParams};
 use veilsum_crypto::primitives::codec::{DecodeError, write_prefixed};
 use veilsum_crypto::primitives::labels;
 use veilsum_crypto::primitives::merkle::{self, TreeHead};
-use veilsum_crypto::primitives::signature::{Signed, Statement};
+use veilsum_crypto::primitives::signature::{IdentitySecretKey, Signed, Statement};
 use veilsum_crypto::rules::{CertificateError, Rejection, ServerMisbehaved};
 use veilsum_crypto::server::*;
 use veilsum_crypto::testing::*;
@@ -259,7 +260,20 @@ fn r06_a_roster_without_the_clients_own_fresh_leaf_stops_it() {
     let (roster, shown) = forged_roster(&play.world, &leaves);
     assert_eq!(stopped(deal(&play.world, phase, &roster, &shown)), ServerMisbehaved::OwnLeaf);
 
+    // Its own keys and nonce, under another identity that the authority certified for the same client.
     let (target, phase) = clients.pop_first().expect("eleven");
+    let other = IdentitySecretKey::from_bytes(&[0x77; 32]);
+    let own = play.aggregator.received[&PhaseKind::Advertising][&target].clone();
+    let keys = *KeyAdvertisement::decode(&own).expect("its own").keys();
+    let member = play.world.members.iter().find(|member| member.client() == target).expect("one of twelve");
+    let body = CertificateBody { identity: other.public(), ..*member.certificate.body() };
+    let certificate = Certificate::issue(body, &play.world.authority);
+    let mut leaves = play.aggregator.received[&PhaseKind::Advertising].clone();
+    leaves.insert(target, KeyAdvertisement::sign(certificate, keys, &play.world.facts.header, &other).encode());
+    let (roster, shown) = forged_roster(&play.world, &leaves);
+    assert_eq!(stopped(deal(&play.world, phase, &roster, &shown)), ServerMisbehaved::OwnLeaf);
+
+    let (target, phase) = clients.pop_first().expect("ten");
     let without: BTreeMap<_, _> = play.aggregator.received[&PhaseKind::Advertising]
         .iter()
         .map(|(client, leaf)| (if *client == target { ClientId([0; 16]) } else { *client }, leaf.clone()))

@@ -1,6 +1,7 @@
 //! The core at clients, masking, uploads, charges.
 
 use rand_core::{CryptoRng, Infallible, TryCryptoRng, TryRng};
+use veilsum_crypto::client::memory::charge_key;
 use veilsum_crypto::client::policy::round_charge_of;
 use veilsum_crypto::client::*;
 use veilsum_crypto::ids::*;
@@ -249,7 +250,10 @@ fn r26_a_client_charges_its_ledger_with_the_masked_bytes() {
     let core = play.aggregator.served(&play.world, StatementKind::Core);
     let (after, _) = play.world.written(mask(&play, phase, &core).expect("an honest core"));
     let mut charged = Ledger::default();
-    charged.charge((TASK.0, 1), round_charge_of(&play.world.facts.header.params).expect("there is noise"));
+    charged.charge(
+        charge_key(&play.world.aggregator.public(), TASK, 1),
+        round_charge_of(&play.world.facts.header.params).expect("there is noise"),
+    );
     assert!(ledger(&play, 0, &after) == charged, "the upload was not charged");
 }
 
@@ -278,6 +282,40 @@ fn r26_a_client_whose_budget_is_spent_takes_no_part() {
     let once = ledger.clone();
     ledger.charge((TASK.0, 1), charge);
     assert_eq!(ledger, once, "a charge repeated under its key counts once");
+}
+
+/// limits of the client's own, stated in its policy and enforced by its saved ledger: so many rounds of a task, so far apart.
+/// C-293
+#[test]
+fn r26_a_client_takes_part_in_as_many_rounds_and_as_far_apart_as_it_permits_itself() {
+    type Change = fn(&mut Policy);
+    let limits: [(Change, u64, Option<ServerMisbehaved>); 5] = [
+        (|policy| policy.rounds_max = Some(1), 2, Some(ServerMisbehaved::RoundsTaken { taken: 1, allowed: 1 })),
+        (|policy| policy.rounds_max = Some(2), 2, None),
+        (|policy| policy.rounds_apart_min = 3, 3, Some(ServerMisbehaved::RoundsApart { last: 1, found: 3, apart: 3 })),
+        (|policy| policy.rounds_apart_min = 3, 4, None),
+        (|policy| (policy.noise_multiplier_min, policy.rounds_max) = (0.0, Some(1)), 2, None),
+    ];
+    for (at, (change, counter, expected)) in limits.into_iter().enumerate() {
+        let mut params = small_params(12, 8);
+        let without_noise = at == 4; // no bound to charge: the round counts all the same
+        if without_noise {
+            params.total_variance = 0;
+        }
+        let mut play = Play::of(World::with_policy(params, change));
+        let mut clients = acknowledged(&mut play);
+        let core = play.aggregator.served(&play.world, StatementKind::Core);
+        let (_, phase) = clients.pop_first().expect("twelve");
+        let (disk, _) = play.world.written(mask(&play, phase, &core).expect("its first round"));
+        let resumed = Resumed::open(&play.world.saving, &disk, &play.world.members[0]).expect("as written");
+        let (enrolled, _) = play.world.turn(resumed.give_up());
+        let header = Header { counter, ..play.world.facts.header.clone() };
+        let header = play.world.signed(header.statement());
+        let step = enrolled.advertise(TASK, &header, &HeaderEvidence::default(), now(), &mut os_rng());
+        let expected =
+            if without_noise { Some(ServerMisbehaved::RoundsTaken { taken: 1, allowed: 1 }) } else { expected };
+        assert_eq!(step.map(drop).err(), expected, "{at}");
+    }
 }
 
 /// the charge is spent in the very close that fixes the core; a round abandoned before lapses, one abandoned

@@ -274,7 +274,8 @@ impl Process {
     async fn advertise(&mut self, enrolled: Enrolled) -> Result<Resumed, Halt> {
         let (memory, policy) = (enrolled.memory(), &self.device.member.policy);
         let task = read_task(&self.sim);
-        let (after, log) = (memory.last_counter(task).max(self.passed), memory.log_of(&policy.aggregator));
+        let (after, log) =
+            (memory.last_counter(&policy.aggregator, task).max(self.passed), memory.log_of(&policy.aggregator));
         let bytes = self.get(format!("/v1/tasks/{task}/header?after={after}"), None).await?;
         let header = read_header(&bytes);
         self.device.disk.lock().expect("one thread").header = bytes.clone();

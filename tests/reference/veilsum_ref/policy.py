@@ -29,6 +29,7 @@ class Policy:
     model_hash: bytes | None = None
     vector_len: int | None = None
     weight_max: int | None = None
+    window_max: int = 86_400 * 1_000              # milliseconds
     clock_apart: int = 600 * 1_000_000            # microseconds
     roster_deadline: int = 120 * 1_000_000        # microseconds
     group_cover: Fraction | None = None           # rho of R-07; None: gamma is assumed for every roster
@@ -46,6 +47,7 @@ class Policy:
             (h.clip <= self.clip_max, "clip"),
             (h.dp_delta <= self.dp_delta_max, "dp_delta"),
             (h.delta <= self.delta_max, "delta"),
+            (max(h.windows) <= self.window_max, "the longest window"),
             (h.max_squared_norm <= params.default_squared_norm(h.clip, h.scale, h.vector_len), "max_squared_norm"),
             (h.noise_multiplier_at_least(self.noise_multiplier_min), "noise multiplier"),
             (self.layout is None or h.layout_hash == self.layout, "layout hash"),

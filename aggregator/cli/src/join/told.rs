@@ -222,9 +222,13 @@ pub fn code(ended: &RoundOutcome) -> Option<Code> {
         RoundOutcome::Verified { sum: None, .. } | RoundOutcome::Abandoned { .. } => Some(Code::NoSum),
         RoundOutcome::LeftOut { reason, .. } => Some(match reason {
             LeftOut::Late { .. } | LeftOut::RosterLate { .. } | LeftOut::NotInCore | LeftOut::NotListed => Code::NoSum,
-            LeftOut::Budget { .. } | LeftOut::Certificate(_) | LeftOut::ClockApart { .. } | LeftOut::ClockBackwards => {
-                Code::Refused
-            }
+            LeftOut::Budget { .. }
+            | LeftOut::RoundsTaken { .. }
+            | LeftOut::RoundsApart { .. }
+            | LeftOut::EnrolledAnew
+            | LeftOut::Certificate(_)
+            | LeftOut::ClockApart { .. }
+            | LeftOut::ClockBackwards => Code::Refused,
         }),
         RoundOutcome::Stopped { .. } => Some(Code::Refused),
     }
