@@ -200,3 +200,31 @@ fn plans_that_cannot_be_are_refused_with_what_could() {
     of("64", "6", "4", "1").refused(2, &["delta must be above 0 and below 1"]);
     assert!(!pdf.exists());
 }
+
+/// The command as built, with a fixed seed: bounds beside claims, and every law.
+#[test]
+fn the_noise_audit_finds_nothing_in_what_is_shipped() {
+    let arguments = ["audit", "noise", "--trials", "20000", "--canaries", "512", "--seed", "7"];
+    let said = run(&[&arguments[..], &["--json"]].concat()).json(0);
+    assert_eq!(said["holds"], true, "{said}");
+    let bounds = said["bounds"].as_array().expect("bounds");
+    assert_eq!(bounds.len(), 3);
+    for bound in bounds {
+        let [least, tight, claim] =
+            ["epsilon_at_least", "claim_tight", "claim"].map(|name| bound[name].as_f64().expect("a number"));
+        assert!(least <= tight && tight <= claim && claim <= 2.0, "{bound}");
+    }
+    let sharpest = bounds.iter().filter_map(|bound| bound["epsilon_at_least"].as_f64()).fold(0.0, f64::max);
+    assert!(sharpest > 1.0, "{sharpest}");
+    assert!(said["laws"].as_array().expect("laws").iter().all(|law| law["holds"] == true));
+    let words = run(&arguments);
+    assert!(
+        words.code == 0 && words.out.contains("confidence 0.99") && words.out.ends_with("nothing found\n"),
+        "{}",
+        words.out
+    );
+    run(&["audit", "noise", "--trials", "5"]).refused(2, &["--trials must be from 1000"]);
+    run(&["audit", "noise", "--canaries", "5"]).refused(2, &["--canaries must be from 64"]);
+    run(&["audit", "noise", "--confidence", "1"]).refused(2, &["--confidence must be"]);
+    run(&["audit", "noise", "--epsilon", "0"]).refused(2, &["epsilon must be above 0"]);
+}

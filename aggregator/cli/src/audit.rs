@@ -8,6 +8,7 @@ use crate::output::Output;
 
 mod experiment;
 mod mean_estimation;
+mod noise;
 mod random;
 mod round;
 mod tables;
@@ -24,6 +25,9 @@ enum Audit {
     /// Check this build's privacy and graph computations against tables from independent tools, row by row.
     #[command(after_help = tables::EXAMPLES)]
     Tables(tables::Options),
+    /// Run the client's encoder many times, and bound from below how much it gives away.
+    #[command(after_help = noise::EXAMPLES)]
+    Noise(noise::Options),
     /// Check the export of a round against three public keys: what its clients signed must lead to what the aggregator signed.
     #[command(after_help = round::EXAMPLES)]
     Round(round::Options),
@@ -36,6 +40,7 @@ enum Audit {
 pub fn run(options: Options, output: Output) -> Result<Option<Code>> {
     match options.audit {
         Audit::Tables(options) => tables::run(&options, output),
+        Audit::Noise(options) => noise::run(&options, output),
         Audit::Round(options) => round::run(&options, output),
         Audit::MeanEstimation(options) => mean_estimation::run(&options, output),
     }
