@@ -6,6 +6,7 @@
 //! fleet    one round: the cohort takes part, some are lost on purpose (lossy)
 //! twin     the same training without masks and noise
 //! report   what came of it, for people
+//! statistics  questions instead of a model, with --statistics
 //! ```
 
 use std::path::PathBuf;
@@ -29,6 +30,7 @@ mod replicas;
 mod report;
 mod setup;
 mod stage;
+mod statistics;
 mod twin;
 
 use data::{Corpus, Deal};
@@ -83,6 +85,10 @@ pub struct Options {
     /// again; more than 1 means --processes, and without --database a PostgreSQL cluster of the demo's own.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=8))]
     pub replicas: u32,
+    /// Ask five questions instead of training a model: sum, mean, histogram, median, frequent entries. The truth is printed beside
+    /// each estimate and its interval.
+    #[arg(long, conflicts_with_all = ["cohort", "rounds", "dropout", "noise_multiplier", "data", "report", "processes", "replicas"])]
+    pub statistics: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -91,6 +97,7 @@ Examples:
   veilsum demo --clients 12 --rounds 3 --json      small, for machines
   veilsum demo --processes --clients 12            every client, the authority and the aggregator a process each
   veilsum demo --replicas 2 --clients 12           two aggregators on PostgreSQL, one of them killed in every round
+  veilsum demo --statistics                        a sum, a mean, a histogram, a median, frequent entries
   veilsum demo --data texts --noise-multiplier 0   other text, and no noise, which it says";
 
 impl Options {
@@ -121,6 +128,10 @@ const COMPLETION_LEN: usize = 40;
 pub async fn run(options: Options, output: Output) -> Result<()> {
     let cohort = options.cohort.unwrap_or(options.clients);
     options.check(cohort).or_usage()?;
+    if options.statistics {
+        crate::serve::logs("warn");
+        return statistics::run(&options, output).await;
+    }
     let mut settings = DemoSettings::for_clients(cohort);
     settings.noise_multiplier = options.noise_multiplier.unwrap_or(settings.noise_multiplier);
     crate::serve::logs("warn");

@@ -41,7 +41,7 @@ pub(super) fn resolve(mut table: Table) -> Result<TaskFile, TaskError> {
     // The two that are found, for now without effect.
     table.insert("scale".into(), Value::Float(f64::MIN_POSITIVE));
     table.insert("noise_multiplier".into(), Value::Float(0.0));
-    let (mut file, _) = completed(table.try_into()?)?;
+    let (mut file, query) = completed(table.try_into()?)?;
     check_ranges(&file)?;
     let rounds = u32::try_from(file.rounds).map_err(|_| TaskError::Range {
         field: "rounds",
@@ -50,8 +50,10 @@ pub(super) fn resolve(mut table: Table) -> Result<TaskFile, TaskError> {
     })?;
     let (goal, given) = (TaskGoal { rounds, epsilon, ring_bits }, params_without_ring(&file)?);
     let mut params = goal.plan(&given)?.params;
-    if file.query.is_some() && params.scale >= 1.0 {
-        params = goal.at_scale(&given, params.scale.floor())?; // statistics rest on whole steps
+    if let Some(query) = &query {
+        // Statistics rest on whole steps, and fine ones make their intervals tight; their vectors are short.
+        let scale = if ring_bits.is_none() { query.default_scale() } else { params.scale.floor().max(1.0) };
+        params = goal.at_scale(&given, scale)?;
     }
     file.scale = params.scale;
     // Its square, times that of the scaled clip norm, is rounded up to the variance again.

@@ -181,7 +181,7 @@ impl Answer {
     pub fn of(query: &Query, sum: &RingVector, of: SumOf<'_>) -> Result<Self, EstimateError> {
         let estimate = Estimate::of(query, sum, of)?;
         let figure = |&Figure { cell, value, low, high }: &Figure| AnswerFigure {
-            of: name(query, cell),
+            of: figure_name(query, cell),
             estimate: value,
             low,
             high,
@@ -205,8 +205,8 @@ impl Answer {
     }
 }
 
-/// What a figure is of.
-fn name(query: &Query, cell: u32) -> String {
+/// What a figure is of: the kind, a bin, an entry of the domain.
+pub fn figure_name(query: &Query, cell: u32) -> String {
     match query.kind() {
         Kind::Histogram(range, bins) => {
             let end = if cell + 1 == *bins { ']' } else { ')' };

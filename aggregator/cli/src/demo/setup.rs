@@ -55,10 +55,20 @@ pub struct Plan {
 impl Plan {
     /// Finds a task that so few clients can bear, and clears the folder.
     pub fn new(options: &Options, cohort: u32, settings: &DemoSettings, model_len: u32) -> Result<Self> {
-        let folder = options.data_dir.clone();
-        prepare_folder(&folder)?;
+        prepare_folder(&options.data_dir)?;
         let windows = if options.in_processes() { Windows::OF_PROCESSES } else { Windows::OF_TASKS };
         let task = feasible_task(options, cohort, settings, model_len, windows)?;
+        Self::in_folder(options, task, cohort)
+    }
+
+    /// A demo of this task, over all clients; clears the folder.
+    pub fn of(options: &Options, task: Task) -> Result<Self> {
+        prepare_folder(&options.data_dir)?;
+        Self::in_folder(options, task, options.clients)
+    }
+
+    fn in_folder(options: &Options, task: Task, cohort: u32) -> Result<Self> {
+        let folder = options.data_dir.clone();
         std::fs::write(folder.join("task.toml"), &task.text)?;
         let database =
             options.database.clone().unwrap_or_else(|| format!("sqlite:{}", folder.join("demo.sqlite").display()));
@@ -72,7 +82,7 @@ impl Plan {
         let mut join = Join::new(server, self.task.id, aggregator, authority);
         join.policy.noise_multiplier_min = self.task.file.noise_multiplier;
         join.policy.budget = self.task.budget;
-        join.policy.layout = Some(layout_digest());
+        join.policy.layout = Some(self.task.layout);
         join.policy.cohort_min = self.task.params.cohort_min;
         join
     }
@@ -108,8 +118,8 @@ pub struct World {
 }
 
 impl World {
-    /// Makes everything.
-    pub async fn make(plan: Plan, model: &[f32]) -> Result<Self> {
+    /// Makes everything; the first round's header names these bytes as its model.
+    pub async fn make(plan: Plan, model: &[u8]) -> Result<Self> {
         let folder = &plan.folder;
         let authority_folder = folder.join("authority");
         let authority = if authority_folder.join("authority.key").exists() {
@@ -146,7 +156,7 @@ impl World {
         enrol(&authority, group, &spare.join("identity.toml"))?;
         join.write(&spare.join("join.toml"))?;
         plan.write_config(service.address, &authority.public(), "")?;
-        service.rounds.create_task(&plan.task.file, &learn::to_bytes(model)).await?;
+        service.rounds.create_task(&plan.task.file, model).await?;
         Ok(Self { service, plan, join, identities })
     }
 

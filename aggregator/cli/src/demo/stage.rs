@@ -1,6 +1,7 @@
 //! Where a demo plays: client tasks and the aggregator in this process, or a process each.
 
 use anyhow::Result;
+use veilsum_aggregator::round::learn;
 use veilsum_client::training::sgd::DemoSettings;
 use veilsum_crypto::client::Policy;
 
@@ -32,7 +33,7 @@ impl Stage {
         if options.in_processes() {
             return Ok(Self::Processes(Box::new(Processes::start(plan, options, corpus, model).await?)));
         }
-        let world = World::make(plan, model).await?;
+        let world = World::make(plan, &learn::to_bytes(model)).await?;
         let fleet = Fleet::new(&world, corpus, settings, options.seed)?;
         Ok(Self::Tasks(Box::new((world, fleet))))
     }
