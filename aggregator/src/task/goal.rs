@@ -52,8 +52,10 @@ pub(super) fn resolve(mut table: Table) -> Result<TaskFile, TaskError> {
     let mut params = goal.plan(&given)?.params;
     if let Some(query) = &query {
         // Statistics rest on whole steps, and fine ones make their intervals tight; their vectors are short.
-        let scale = if ring_bits.is_none() { query.default_scale() } else { params.scale.floor().max(1.0) };
-        params = goal.at_scale(&given, scale)?;
+        let scale = if ring_bits.is_none() { query.default_scale() } else { params.scale.floor() };
+        if scale >= 1.0 {
+            params = goal.at_scale(&given, scale)?; // else it is refused, as too coarse for this ring
+        }
     }
     file.scale = params.scale;
     // Its square, times that of the scaled clip norm, is rounded up to the variance again.
