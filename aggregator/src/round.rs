@@ -23,6 +23,7 @@ use crate::task::{Task, TaskFile};
 mod admission;
 mod export;
 pub mod learn;
+mod lease;
 mod log_tree;
 pub mod metrics;
 pub mod overview;

@@ -290,6 +290,31 @@ pub struct Purged {
 /// A statement as it was fixed: unsigned bytes, and the attachment.
 pub type Fixed = (Vec<u8>, Vec<u8>);
 
+/// A replica's token: 16 random bytes, drawn when it starts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Holder(pub [u8; 16]);
+
+/// Counts the signs of life of a lease; it only grows.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Beats(pub i64);
+
+/// Who computes a closing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lease {
+    /// Who asked.
+    Held {
+        /// How often this closing was begun, this time included.
+        attempts: u32,
+    },
+    /// Another replica.
+    Elsewhere {
+        /// Its signs of life so far.
+        beats: Beats,
+    },
+    /// Nobody: the round moved on, or is over.
+    Moved,
+}
+
 /// What became of a commit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Committed {
@@ -336,6 +361,22 @@ pub trait Store: Send + Sync + 'static {
         client: ClientId,
         rule: u8,
         evidence: &[u8],
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// Takes the lease of the closing that begins from `version`: where nobody has it, where it is `holder`'s, or where it
+    /// still stands at `stalled` beats. It spares work and guards nothing.
+    fn lease(
+        &self,
+        round: RoundId,
+        version: Version,
+        holder: Holder,
+        stalled: Option<Beats>,
+    ) -> impl Future<Output = Result<Lease, StoreError>> + Send;
+    /// A sign of life of who holds a lease; nothing where it does not.
+    fn keep_lease(
+        &self,
+        round: RoundId,
+        version: Version,
+        holder: Holder,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
     /// Shuts the gates of `phase`; returns once no admission is in flight, with everything received. Safe to repeat.
     /// What [`Received::needs`] names is filled, and `sum` for Unmasking.

@@ -8,8 +8,8 @@ use std::sync::{Mutex, MutexGuard};
 
 use sha2::{Digest as _, Sha256};
 use veilsum_aggregator::store::{
-    Charge, Committed, FaultRow, LedgerRow, Loaded, LogHead, NewRound, Purged, Retention, RevocationRow, Standing,
-    Store, StoreError, TaskRound, TaskRow, Version, ledger_entry, root_entry, statement_entry,
+    Beats, Charge, Committed, FaultRow, Holder, Lease, LedgerRow, Loaded, LogHead, NewRound, Purged, Retention,
+    RevocationRow, Standing, Store, StoreError, TaskRound, TaskRow, Version, ledger_entry, root_entry, statement_entry,
 };
 use veilsum_crypto::ids::{ClientId, Digest, Party, RoundId, TaskId, Timestamp};
 use veilsum_crypto::math::ring::RingVector;
@@ -31,6 +31,14 @@ struct Tables {
     log: Vec<Digest>,
     opened: BTreeMap<(TaskId, u64), TaskRound>,
     revocations: BTreeMap<(Party, u64), RevocationRow>,
+    leases: BTreeMap<RoundId, Leased>,
+}
+
+struct Leased {
+    version: Version,
+    holder: Holder,
+    beats: i64,
+    attempts: u32,
 }
 
 struct Round {
@@ -310,6 +318,40 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    async fn lease(
+        &self,
+        round: RoundId,
+        version: Version,
+        holder: Holder,
+        stalled: Option<Beats>,
+    ) -> Result<Lease, StoreError> {
+        let mut tables = self.tables();
+        let stands = tables.rounds.get(&round).is_some_and(|row| row.version == version && row.over.is_none());
+        if !stands {
+            return Ok(Lease::Moved);
+        }
+        let attempts = match tables.leases.get(&round) {
+            Some(held) if held.version == version => {
+                let beats = Beats(held.beats);
+                if held.holder != holder && stalled != Some(beats) {
+                    return Ok(Lease::Elsewhere { beats });
+                }
+                held.attempts + 1
+            }
+            _ => 1,
+        };
+        let beats = tables.leases.get(&round).map_or(0, |held| held.beats + 1);
+        tables.leases.insert(round, Leased { version, holder, beats, attempts });
+        Ok(Lease::Held { attempts })
+    }
+
+    async fn keep_lease(&self, round: RoundId, version: Version, holder: Holder) -> Result<(), StoreError> {
+        if let Some(held) = self.tables().leases.get_mut(&round) {
+            held.beats += i64::from((held.version, held.holder) == (version, holder));
+        }
+        Ok(())
+    }
+
     async fn fence(&self, round: RoundId, phase: PhaseKind) -> Result<Received, StoreError> {
         let mut tables = self.tables();
         let Some(row) = tables.rounds.get_mut(&round) else { return Ok(Received::default()) };
@@ -355,6 +397,7 @@ impl Store for MemoryStore {
         if phase.is_over() {
             row.over = Some(now);
             tables.tasks.get_mut(&task).expect("rounds have tasks").open = false;
+            tables.leases.remove(&round);
         }
         let charges: Vec<_> = effects.iter().filter_map(|effect| tables.write(round, effect, closed)).collect();
         charges.into_iter().for_each(|charge| tables.append_charge(round, charge));

@@ -723,9 +723,10 @@ impl Running {
         ended.expect("a round ends in time").expect("no client panics")
     }
 
-    /// Ends its task now, wherever it is.
-    pub fn abort(self) -> Arc<Line> {
+    /// Ends its task now, wherever it is; afterwards it writes nothing more.
+    pub async fn abort(self) -> Arc<Line> {
         self.ended.abort();
+        let _ = self.ended.await; // dropped, or at its end just then
         self.line
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::task::JoinSet;
 use veilsum_aggregator::store::sql::{SqlStore, migrate};
-use veilsum_aggregator::store::{Committed, NewRound, Retention, RevocationRow, Store, StoreError};
+use veilsum_aggregator::store::{Committed, Holder, Lease, NewRound, Retention, RevocationRow, Store, StoreError};
 use veilsum_crypto::ids::{Party, RoundId, Timestamp};
 use veilsum_crypto::server::{Accepted, Admitted, Effect, Keep, PhaseKind, StatementKind};
 use verification::postgres::Schema;
@@ -16,6 +16,8 @@ use verification::sql_proxy::{Fault, Request, SqlProxy};
 use verification::stores::{
     SALT, SUM_LEN, TASK, add, advert, bit, block_on, client, digest, input, message, open, round, statement,
 };
+
+const HOLDER: Holder = Holder([7; 16]);
 
 /// Everything that can happen to one statement.
 const FAULTS: [Fault; 10] = [
@@ -114,6 +116,9 @@ impl Teller<'_> {
     async fn commit(&self, round: RoundId, phase: PhaseKind, effects: &[Effect]) {
         let before = self.ask(async |store| store.load(round).await).await.expect("it stands").version;
         let state = format!("{phase:?}");
+        let lease = self.ask(async |store| store.lease(round, before, HOLDER, None).await).await;
+        assert!(matches!(lease, Lease::Held { .. }), "to {phase:?}: {lease:?}");
+        self.ask(async |store| store.keep_lease(round, before, HOLDER).await).await;
         let commit =
             async |store: &SqlStore| store.commit(round, before, phase, state.as_bytes(), effects, Timestamp(60)).await;
         let (committed, was_away) = self.insist(commit).await;

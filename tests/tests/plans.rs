@@ -10,7 +10,7 @@ use sqlx::{AnyConnection, AssertSqlSafe, Connection as _, Executor as _};
 use veilsum_aggregator::store::seal::ServiceKey;
 use veilsum_aggregator::store::seen::SeenLog;
 use veilsum_aggregator::store::sql::{SqlStore, migrate};
-use veilsum_aggregator::store::{Committed, NewRound, Retention, RevocationRow, Store as _};
+use veilsum_aggregator::store::{Committed, Holder, Lease, NewRound, Retention, RevocationRow, Store as _};
 use veilsum_crypto::ids::{ClientId, Digest, Party, RoundId, TaskId, Timestamp};
 use veilsum_crypto::math::ring::{RingBits, RingVector};
 use veilsum_crypto::primitives::merkle::{Frontier, leaf_hash};
@@ -19,10 +19,11 @@ use verification::postgres::Cluster;
 use verification::programs::root;
 
 /// Tables that do not grow with rounds, clients or time.
-const SMALL: [(&str, &str); 5] = [
+const SMALL: [(&str, &str); 6] = [
     ("tasks", "an operator creates them"),
     ("log_head", "one row"),
     ("round_keys", "one row for each open round"),
+    ("leases", "one row for each open round"),
     ("sealing_keys", "one row for each key that was ever rotated"),
     ("_sqlx_migrations", "one row for each version"),
 ];
@@ -179,6 +180,11 @@ async fn play(store: &SqlStore, other: &SqlStore, round: RoundId, is_released: b
     };
     let commit = async |phase: PhaseKind, effects: &[Effect]| {
         let version = store.load(round).await.expect("it answers").expect("it stands").version;
+        let mine = Lease::Held { attempts: 1 };
+        assert_eq!(store.lease(round, version, Holder([1; 16]), None).await.expect("it answers"), mine);
+        let held = other.lease(round, version, Holder([2; 16]), None).await.expect("it answers");
+        assert!(matches!(held, Lease::Elsewhere { .. }), "{held:?}");
+        store.keep_lease(round, version, Holder([1; 16])).await.expect("it answers");
         let done = store.commit(round, version, phase, b"state", effects, Timestamp(10_002)).await;
         assert_eq!(done.expect("it answers"), Committed::Yes);
         let late = store.commit(round, version, phase, b"state", effects, Timestamp(10_002)).await;

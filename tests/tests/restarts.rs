@@ -222,7 +222,7 @@ async fn a_second_process_with_the_same_state_file_is_refused() {
     tokio::time::timeout(Duration::from_secs(30), advertised).await.expect("it advertises");
     let Ending::Failed(error) = world.send(0, world.line()).end().await else { panic!("both run") };
     assert!(error.to_string().contains("held by another process"), "{error}");
-    let line: Arc<Line> = first.abort();
+    let line: Arc<Line> = first.abort().await;
     assert_eq!(line.sent("share").len(), 0);
 }
 

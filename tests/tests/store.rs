@@ -13,8 +13,8 @@ use veilsum_aggregator::store::keys::SealingKeys;
 use veilsum_aggregator::store::seal::ServiceKey;
 use veilsum_aggregator::store::sql::{SCHEMA_VERSION, SqlStore, migrate, undo};
 use veilsum_aggregator::store::{
-    Charge, Committed, FaultRow, LedgerRow, NewRound, Purged, Retention, RevocationRow, Store, StoreError, TaskRound,
-    Version, ledger_entry, root_entry, statement_entry,
+    Beats, Charge, Committed, FaultRow, Holder, Lease, LedgerRow, NewRound, Purged, Retention, RevocationRow, Store,
+    StoreError, TaskRound, Version, ledger_entry, root_entry, statement_entry,
 };
 use veilsum_crypto::ids::{Party, RoundId, TaskId, Timestamp};
 use veilsum_crypto::primitives::merkle;
@@ -68,6 +68,7 @@ on_every_store! {
     what_is_logged_stands_between_statement_and_charge
     what_is_counted_is_what_was_admitted
     a_newer_revocation_list_takes_the_place_of_an_older_one
+    a_closing_is_leased_to_one_replica_until_it_ends_or_falls_silent
 }
 
 // ---- the cases ---------------------------------------------------------------------------------
@@ -686,6 +687,46 @@ async fn a_newer_revocation_list_takes_the_place_of_an_older_one<S: Store>(world
     let kept = world.b.revocations(digest("second")).await.expect("it answers");
     assert_eq!(kept, Some(b"second".to_vec()), "rounds that are open still name it");
     assert_eq!(world.b.revocations(digest("first")).await.expect("it answers"), None);
+}
+
+/// C-261: of two who ask, one has it; it passes on with the round, or when its holder gives no more signs of life.
+async fn a_closing_is_leased_to_one_replica_until_it_ends_or_falls_silent<S: Store>(world: World<S>) {
+    let round = world.round().await;
+    let [first, second] = [Holder([1; 16]), Holder([2; 16])];
+    let version = async || world.a.load(round).await.expect("it answers").expect("it stands").version;
+    let a = async |version, stalled| world.a.lease(round, version, first, stalled).await.expect("it answers");
+    let b = async |version, stalled| world.b.lease(round, version, second, stalled).await.expect("it answers");
+    let beats = |lease| match lease {
+        Lease::Elsewhere { beats } => beats,
+        other => panic!("another replica holds it, not {other:?}"),
+    };
+
+    let begins = version().await;
+    let (of_a, of_b) = tokio::join!(a(begins, None), b(begins, None));
+    let held = Lease::Held { attempts: 1 };
+    assert!((of_a == held) != (of_b == held), "of two at once one has it: {of_a:?}, {of_b:?}");
+
+    world.commit(round, PhaseKind::Sharing, &[statement(StatementKind::Roster, "roster")]).await;
+    assert_eq!(b(begins, None).await, Lease::Moved, "the round moved on");
+    let begins = version().await;
+    assert_eq!(a(begins, None).await, held, "what was held for an earlier closing does not count");
+    assert_eq!(a(begins, None).await, Lease::Held { attempts: 2 }, "its holder may begin again");
+    let seen = beats(b(begins, None).await);
+    assert_eq!(beats(b(begins, Some(Beats(seen.0 - 1))).await), seen, "these beats are past");
+    world.a.keep_lease(round, begins, first).await.expect("it answers");
+    let alive = beats(b(begins, Some(seen)).await);
+    assert!(alive > seen, "it has given a sign of life");
+    world.b.keep_lease(round, begins, second).await.expect("it answers");
+    assert_eq!(beats(b(begins, None).await), alive, "only its holder can");
+    assert_eq!(b(begins, Some(alive)).await, Lease::Held { attempts: 3 }, "it fell silent");
+    assert!(beats(a(begins, Some(alive)).await) > alive, "whoever has lost it sees so");
+
+    let effects = [Effect::Lapse, Effect::Erase];
+    world.commit(round, PhaseKind::Abandoned, &effects).await;
+    assert_eq!(b(version().await, None).await, Lease::Moved, "the round is over");
+    assert_eq!(a(Version(99), None).await, Lease::Moved, "no such version");
+    let unknown = RoundId([0xee; 16]);
+    assert_eq!(world.a.lease(unknown, Version(0), first, None).await.expect("it answers"), Lease::Moved);
 }
 
 // ---- databases only ----------------------------------------------------------------------------

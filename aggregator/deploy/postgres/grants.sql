@@ -20,5 +20,5 @@ GRANT SELECT, INSERT, UPDATE ON tasks, log_head, sealing_keys TO veilsum;
 GRANT SELECT, INSERT, DELETE ON claims, mail, partial_sums TO veilsum;
 
 -- Changed, and deleted when retention ends; of the ledger, only what lapsed; of keys of rounds, what is sealed anew.
-GRANT SELECT, INSERT, UPDATE, DELETE ON rounds, gates, received, ledger, round_keys TO veilsum;
+GRANT SELECT, INSERT, UPDATE, DELETE ON rounds, gates, received, ledger, round_keys, leases TO veilsum;
 COMMIT;

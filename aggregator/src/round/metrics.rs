@@ -25,6 +25,8 @@ pub enum Counter {
     Messages,
     /// Answers at the clients' address, by status code.
     Answers,
+    /// Closings that this replica began.
+    ClosingsBegun,
     /// Phases that this replica closed.
     PhasesClosed,
     /// Rounds that this replica brought to their end.
@@ -38,9 +40,10 @@ pub enum Counter {
 }
 
 impl Counter {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Messages,
         Self::Answers,
+        Self::ClosingsBegun,
         Self::PhasesClosed,
         Self::RoundsEnded,
         Self::Named,
@@ -52,6 +55,7 @@ impl Counter {
         match self {
             Self::Messages => "veilsum_messages_total",
             Self::Answers => "veilsum_answers_total",
+            Self::ClosingsBegun => "veilsum_closings_begun_total",
             Self::PhasesClosed => "veilsum_phases_closed_total",
             Self::RoundsEnded => "veilsum_rounds_ended_total",
             Self::Named => "veilsum_faults_named_total",
@@ -64,6 +68,7 @@ impl Counter {
         match self {
             Self::Messages => "Messages of clients, by the phase they were addressed to and what became of them.",
             Self::Answers => "Answers at the clients' address, by status code.",
+            Self::ClosingsBegun => "Closings that this replica began, for the first time or again.",
             Self::PhasesClosed => "Phases that this replica closed.",
             Self::RoundsEnded => "Rounds that this replica brought to their end, by how they ended.",
             Self::Named => "Clients named by signed evidence, by the rule they broke.",
@@ -80,6 +85,7 @@ impl Counter {
                 words.chain(["released"]).map(|word| label("ending", word)).collect()
             }
             Self::LoopFailures => ["look", "advance", "open"].map(|step| label("step", step)).into(),
+            Self::ClosingsBegun => ["first", "again"].map(|attempt| label("attempt", attempt)).into(),
             Self::PurgeFailures => vec![String::new()],
             Self::Answers => [500, 503].map(|code| label("code", code)).into(),
             Self::Messages | Self::PhasesClosed | Self::Named => Vec::new(),
@@ -125,6 +131,11 @@ impl Metrics {
     /// An answer went out at the clients' address.
     pub fn answer(&self, code: u16) {
         self.add(Counter::Answers, label("code", code));
+    }
+
+    /// This replica begins a closing; somebody may have begun it before.
+    pub(super) fn closing_begun(&self, attempts: u32) {
+        self.add(Counter::ClosingsBegun, label("attempt", if attempts > 1 { "again" } else { "first" }));
     }
 
     /// This replica's commit closed a phase.

@@ -1,6 +1,7 @@
 //! The one loop of a replica: closes what is due or has enough, opens the next rounds, wakes who waits. §7.1, §8
 //!
-//! Two replicas may do the same at once; one commit wins. Nothing is remembered between ticks but caches.
+//! Two replicas may do the same at once; one commit wins. Leases spare them that (`lease.rs`). Nothing is remembered between
+//! ticks but caches.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,8 +15,9 @@ use veilsum_crypto::privacy::accountant::RdpCurve;
 use veilsum_crypto::privacy::budget::Ledger;
 use veilsum_crypto::server::{self, Effect, Phase, PhaseKind, StatementKind};
 
+use super::lease::{self, Leases};
 use super::{RoundError, Rounds, View, learn};
-use crate::store::{Committed, NewRound, Standing, Store, StoreError, TaskRow, Version};
+use crate::store::{Committed, Holder, NewRound, Standing, Store, StoreError, TaskRow, Version};
 use crate::task::Task;
 
 /// How often a replica looks, where nothing wakes it.
@@ -23,9 +25,9 @@ const TICK: Duration = Duration::from_millis(50);
 
 /// Runs until the service drains.
 pub async fn run<S: Store>(rounds: Arc<Rounds<S>>) {
-    let mut known = BTreeMap::new();
+    let mut memory = None;
     while !rounds.is_draining() {
-        if let Err(error) = rounds.tick(&mut known).await {
+        if let Err(error) = rounds.tick(&mut memory).await {
             tracing::error!(%error, "a tick failed; the next one tries again");
             rounds.metrics.loop_failed("look");
             tokio::time::sleep(TICK * 10).await;
@@ -38,19 +40,31 @@ pub async fn run<S: Store>(rounds: Arc<Rounds<S>>) {
     }
 }
 
+/// What the loop remembers.
+struct Memory {
+    /// Rounds at the last tick, and their commits.
+    known: BTreeMap<RoundId, Version>,
+    leases: Leases,
+}
+
 impl<S: Store> Rounds<S> {
-    async fn tick(self: &Arc<Self>, known: &mut BTreeMap<RoundId, Version>) -> Result<(), RoundError> {
+    async fn tick(self: &Arc<Self>, memory: &mut Option<Memory>) -> Result<(), RoundError> {
+        let Memory { known, leases } = match memory {
+            Some(memory) => memory,
+            None => memory.insert(Memory { known: BTreeMap::new(), leases: Leases::new(self.draw_holder()?) }),
+        };
         let standing = self.store.standing().await?;
         let now: BTreeMap<RoundId, Version> = standing.iter().map(|s| (s.round, s.version)).collect();
         if now != *known {
             // Another replica may have committed, or ended a round: who waits looks again.
             self.raise_floors(known, &now);
             self.commits.beat();
+            leases.retain(&now.keys().copied().collect());
             *known = now;
         }
         for stand in &standing {
             // One round that cannot be advanced must not hold up the others.
-            if let Err(error) = self.look_at(stand).await {
+            if let Err(error) = self.look_at(stand, leases).await {
                 tracing::error!(round = %stand.round, %error, "a round could not be advanced; the next tick tries again");
                 self.metrics.loop_failed("advance");
             }
@@ -69,18 +83,32 @@ impl<S: Store> Rounds<S> {
         Ok(())
     }
 
-    /// Closes a round's phase if it is due or has enough.
-    async fn look_at(self: &Arc<Self>, stand: &Standing) -> Result<(), RoundError> {
+    fn draw_holder(&self) -> Result<Holder, RoundError> {
+        let drawn = self.host.chance.draw().map_err(RoundError::Defect)?;
+        Ok(Holder(*drawn.first_chunk().expect("16 of 32")))
+    }
+
+    /// Closes a round's phase if it is due or has enough, and no other replica is at it.
+    async fn look_at(self: &Arc<Self>, stand: &Standing, leases: &mut Leases) -> Result<(), RoundError> {
         let view = self.view(stand.round).await?;
         if view.version != stand.version {
             return Ok(()); // moved on since the query; the next tick sees it
         }
         let invited = self.invited(stand).await?;
         let has_enough = view.phase.enough(invited).is_some_and(|enough| stand.clients >= enough);
-        if has_enough || self.due(&view, stand) <= self.host.clock.now() {
-            self.advance(&view).await?;
+        if !has_enough && self.due(&view, stand) > self.host.clock.now() {
+            return Ok(());
         }
-        Ok(())
+        let Some(attempts) = leases.take(&*self.store, view.round, view.version).await? else { return Ok(()) };
+        self.metrics.closing_begun(attempts);
+        if attempts > 1 {
+            let phase = view.phase.kind();
+            tracing::warn!(round = %view.round, ?phase, attempts, "a closing is begun again: who began it did not end it");
+        }
+        tokio::select! {
+            done = self.advance(&view) => done,
+            never = lease::keep(&*self.store, view.round, view.version, leases.holder()) => match never {},
+        }
     }
 
     /// Every commit adds one to a round's version; a round that stands no more was ended by a commit.

@@ -20,13 +20,14 @@ use super::keys::SealingKeys;
 use super::seal::{RoundKey, random};
 use super::seen::SeenLog;
 use super::{
-    Committed, FaultRow, LedgerRow, Loaded, LogHead, NewRound, Purged, Retention, RevocationRow, Standing, Store,
-    StoreError, TaskRound, TaskRow, Version,
+    Beats, Committed, FaultRow, Holder, Lease, LedgerRow, Loaded, LogHead, NewRound, Purged, Retention, RevocationRow,
+    Standing, Store, StoreError, TaskRound, TaskRow, Version,
 };
 
 mod admit;
 mod close;
 mod keys;
+mod leases;
 mod log;
 mod open;
 mod read;
@@ -271,6 +272,20 @@ impl Store for SqlStore {
         evidence: &[u8],
     ) -> Result<(), StoreError> {
         retrying(|| self.try_fault(round, phase, client, rule, evidence)).await
+    }
+
+    async fn lease(
+        &self,
+        round: RoundId,
+        version: Version,
+        holder: Holder,
+        stalled: Option<Beats>,
+    ) -> Result<Lease, StoreError> {
+        retrying(|| self.try_lease(round, version, holder, stalled)).await
+    }
+
+    async fn keep_lease(&self, round: RoundId, version: Version, holder: Holder) -> Result<(), StoreError> {
+        retrying(|| self.try_keep_lease(round, version, holder)).await
     }
 
     async fn fence(&self, round: RoundId, phase: PhaseKind) -> Result<Received, StoreError> {

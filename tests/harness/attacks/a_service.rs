@@ -87,13 +87,16 @@ pub async fn a17_second_statement_after_a_crash(scale: Scale) -> Seen {
         let running: Vec<Running> = (0..3).map(|number| world.send(number, world.line())).collect();
         world.reached(round, PhaseKind::Sharing).await;
         collect(&world, round, &mut ever).await;
-        running.into_iter().for_each(|running| drop(running.abort()));
+        for running in running {
+            running.abort().await;
+        }
         world.stop().await;
         world.restore(&backup);
         world.forget_clients();
         world.start().await;
     }
-    assert!(contradictions(&ever) > 0, "two rosters of one round would be found");
+    let served: Vec<_> = ever.iter().map(|(kind, served)| (kind, served.len())).collect();
+    assert!(contradictions(&ever) > 0, "two rosters of one round would be found, among {served:?}");
     Seen::new(format!(
         "{crashes} crashes at random moments of {rounds} rounds: one roster, core, survivor list and result each, to the byte, 0 \
          contradicting pairs, every sum exact; a database put back behind a signed roster does contradict itself, and is seen to"

@@ -232,7 +232,9 @@ pub async fn d18_dealer_off_the_polynomial(scale: Scale) -> Seen {
         assert_eq!(judge(&message).expect_err("off the polynomial"), Rejection::NotLowDegree);
         off += 1;
     }
-    others.into_iter().for_each(|other| drop(other.abort()));
+    for other in others {
+        other.abort().await;
+    }
     let gained = gained_without(38, "the dealer off the polynomial");
     Seen::new(format!(
         "{refused} dealers with one or two coefficients too many, in s, b or both, over HTTP, and {off} with one point off: all refused by \

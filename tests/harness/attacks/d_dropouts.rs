@@ -147,7 +147,9 @@ async fn cut_off_at_mask(count: usize) -> bool {
     } else {
         world.is_abandoned(round, "too-few-survivors", true).await;
     }
-    running.into_iter().for_each(|running| drop(running.abort()));
+    for running in running {
+        running.abort().await;
+    }
     is_released
 }
 

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use veilsum_aggregator::store::{
-    Committed, FaultRow, Fixed, LedgerRow, Loaded, LogHead, NewRound, Purged, Retention, RevocationRow, Standing,
-    Store, StoreError, TaskRound, TaskRow, Version,
+    Beats, Committed, FaultRow, Fixed, Holder, Lease, LedgerRow, Loaded, LogHead, NewRound, Purged, Retention,
+    RevocationRow, Standing, Store, StoreError, TaskRound, TaskRow, Version,
 };
 use veilsum_crypto::ids::{ClientId, Digest, Party, RoundId, TaskId, Timestamp};
 use veilsum_crypto::server::{Accepted, Admitted, Effect, PhaseKind, Received, StatementKind};
@@ -137,6 +137,20 @@ impl Store for FaultyStore {
         evidence: &[u8],
     ) -> Result<(), StoreError> {
         self.through("fault", self.inner.fault(round, phase, client, rule, evidence)).await
+    }
+
+    async fn lease(
+        &self,
+        round: RoundId,
+        version: Version,
+        holder: Holder,
+        stalled: Option<Beats>,
+    ) -> Result<Lease, StoreError> {
+        self.through("lease", self.inner.lease(round, version, holder, stalled)).await
+    }
+
+    async fn keep_lease(&self, round: RoundId, version: Version, holder: Holder) -> Result<(), StoreError> {
+        self.through("keep_lease", self.inner.keep_lease(round, version, holder)).await
     }
 
     async fn fence(&self, round: RoundId, phase: PhaseKind) -> Result<Received, StoreError> {

@@ -86,6 +86,7 @@ impl SqlStore {
                 .bind(before.counter)
                 .execute(&mut **tx)
                 .await?;
+            sqlx::query("DELETE FROM leases WHERE round = $1").bind(commit.round.0.to_vec()).execute(&mut **tx).await?;
         }
         entries.extend(charges); // §9: statements and openings first
         log::append(tx, self.seen.as_ref(), &entries).await?;

@@ -115,6 +115,7 @@ impl SqlStore {
             "DELETE FROM mail WHERE round = $1",
             "DELETE FROM partial_sums WHERE round = $1",
             "DELETE FROM round_keys WHERE round = $1",
+            "DELETE FROM leases WHERE round = $1",
         ] {
             sqlx::query(delete).bind(round.0.to_vec()).execute(&mut *writing.tx).await?;
         }

@@ -17,13 +17,14 @@ macro_rules! files {
 }
 
 /// Name, up and down of each, by number from 1.
-const MIGRATIONS: [(&str, &str, &str); 6] = [
+const MIGRATIONS: [(&str, &str, &str); 7] = [
     files!("0001_rounds"),
     files!("0002_log"),
     files!("0003_ledger"),
     files!("0004_exports"),
     files!("0005_sealing_keys"),
     files!("0006_kept"),
+    files!("0007_leases"),
 ];
 
 /// The schema version that this program was built for.
