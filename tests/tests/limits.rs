@@ -144,7 +144,7 @@ async fn a_device_without_its_state_begins_with_an_empty_ledger() {
         }
     };
     tokio::time::timeout(Duration::from_secs(60), advertised).await.expect("it takes part as if it were new");
-    without.abort();
+    without.abort().await;
 }
 
 /// C-228: a permit says nothing about when, or by whom it is shown.
