@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
 use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::timeout::TimeoutLayer;
 
 use crate::round::Rounds;
 use crate::store::Store;
@@ -29,10 +28,11 @@ pub use problem::Problem;
 
 /// The longest wait of a read. §7.4
 pub const WAIT_MAX: Duration = Duration::from_millis(30_000);
-/// The longest a request may take, its wait and body included.
+/// The longest a request may take, its wait included. A message's body has a time of its own before that, messages.rs
 const REQUEST_MAX: Duration = Duration::from_secs(90);
-/// Messages being received at once, per replica; more are answered 503.
-const PUTS_MAX: usize = 512;
+/// KiB of messages that may be received at once, per replica, each counted as the longest that its phase permits; more are
+/// answered 503. Weighed and not counted: whoever holds many small places must not keep out those with large ones.
+const PUTS_KIB_MAX: u32 = 512 << 10;
 /// Reads waiting at once, per replica; more are answered 503.
 const READS_MAX: usize = 32_768;
 
@@ -45,6 +45,25 @@ async fn bounded_headers(request: Request, next: Next) -> Response {
     if headers + line > HEADERS_MAX {
         let detail = "request line and headers of at most 16 KiB were expected";
         return Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, None, detail).into_response();
+    }
+    next.run(request).await
+}
+
+/// Ends what takes too long. Messages have times of their own.
+async fn in_time(request: Request, next: Next) -> Response {
+    if request.method() == Method::PUT {
+        return next.run(request).await;
+    }
+    match tokio::time::timeout(REQUEST_MAX, next.run(request)).await {
+        Ok(answer) => answer,
+        Err(_) => problem::too_slow().into_response(),
+    }
+}
+
+/// Paths hold ids, digests, numbers and names of tasks: nothing that would be escaped.
+async fn plain_path(request: Request, next: Next) -> Response {
+    if request.uri().path().contains('%') {
+        return problem::unknown_path().await.into_response();
     }
     next.run(request).await
 }
@@ -72,7 +91,11 @@ impl<S> Clone for App<S> {
 
 /// The data plane: what clients talk to.
 pub fn router<S: Store>(rounds: Arc<Rounds<S>>) -> Router {
-    let app = App { rounds, puts: Arc::new(Semaphore::new(PUTS_MAX)), reads: Arc::new(Semaphore::new(READS_MAX)) };
+    let app = App {
+        rounds,
+        puts: Arc::new(Semaphore::new(PUTS_KIB_MAX as usize)),
+        reads: Arc::new(Semaphore::new(READS_MAX)),
+    };
     Router::new()
         .route("/v1/tasks/{task}/header", get(statements::newest_header::<S>))
         .route("/v1/rounds/{round}/header", get(statements::header::<S>))
@@ -91,7 +114,8 @@ pub fn router<S: Store>(rounds: Arc<Rounds<S>>) -> Router {
         .fallback(problem::unknown_path)
         .method_not_allowed_fallback(problem::unknown_path)
         .layer(DefaultBodyLimit::disable()) // each message has a limit of its own, messages.rs
-        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_MAX))
+        .layer(middleware::from_fn(in_time))
+        .layer(middleware::from_fn(plain_path))
         .layer(middleware::from_fn(bounded_headers))
         .layer(CatchPanicLayer::custom(problem::panicked))
         .layer(middleware::from_fn_with_state(app.clone(), counted::<S>))

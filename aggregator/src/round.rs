@@ -4,10 +4,11 @@
 //! do the same work at once. What is decided is decided in `veilsum_crypto::server`.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch as signal};
+use tokio::sync::{Notify, Semaphore, watch as signal};
 use veilsum_crypto::ids::{ClientId, Digest, LeafIndex, RoundId, TaskId, Timestamp};
 use veilsum_crypto::messages::{Header, RevocationList};
 use veilsum_crypto::primitives::labels;
@@ -29,9 +30,11 @@ pub mod metrics;
 pub mod overview;
 mod pulse;
 mod revocations;
+mod served;
 mod watch;
 
 use pulse::Pulse;
+use served::Shelf;
 
 pub use watch::{charge_bytes, charge_from_bytes, epsilon_spent, run};
 
@@ -185,10 +188,15 @@ pub struct Rounds<S> {
     keys: ServiceKeys,
     host: Host,
     tasks: Mutex<BTreeMap<TaskId, Arc<Task>>>,
-    views: Mutex<BTreeMap<RoundId, Arc<View>>>,
+    views: Mutex<BTreeMap<RoundId, Cached>>,
+    /// Views that are being read and decoded.
+    loads: Semaphore,
+    steps: AtomicU64,
     /// The newest commit of a round that this replica knows of: a view that was read before it is never served after it.
     floors: Mutex<BTreeMap<RoundId, Version>>,
-    signed: Mutex<SignedStatements>,
+    signed: Shelf<(RoundId, StatementKind)>,
+    models: Shelf<Digest>,
+    published_lists: Shelf<Digest>,
     newest: Mutex<BTreeMap<TaskId, Newest>>,
     /// Held while it is extended: one request reads what is new, the others wait for it.
     log_tree: tokio::sync::Mutex<log_tree::LogTree>,
@@ -210,8 +218,20 @@ struct Newest {
     header: Option<Arc<Vec<u8>>>,
 }
 
-/// Statements as served.
-type SignedStatements = BTreeMap<(RoundId, StatementKind), Arc<Vec<u8>>>;
+/// Bytes of statements, of models, and of lists, each, that stay in memory though nobody reads them.
+const KEPT_BYTES: usize = 64 << 20;
+
+/// A view in memory.
+struct Cached {
+    view: Arc<View>,
+    /// The step at which reading it began: it is no older than that.
+    begun: u64,
+    /// The step at which somebody last wanted it.
+    used: u64,
+}
+
+/// Views that are read and decoded at once.
+const LOADS_MAX: usize = 2;
 
 /// How many rounds that are over stay in the caches.
 const CACHED_ROUNDS: usize = 64;
@@ -226,8 +246,12 @@ impl<S: Store> Rounds<S> {
             host,
             tasks: Mutex::default(),
             views: Mutex::default(),
+            loads: Semaphore::new(LOADS_MAX),
+            steps: AtomicU64::default(),
             floors: Mutex::default(),
-            signed: Mutex::default(),
+            signed: Shelf::new(KEPT_BYTES),
+            models: Shelf::new(KEPT_BYTES),
+            published_lists: Shelf::new(KEPT_BYTES),
             newest: Mutex::default(),
             log_tree: tokio::sync::Mutex::default(),
             lists: Mutex::default(),
@@ -341,27 +365,28 @@ impl<S: Store> Rounds<S> {
                 Err(RoundError::OtherBytes { rule: other_bytes_rule(addressed) })
             }
             Admitted::KeyTaken => Err(RoundError::KeyTaken),
-            Admitted::Closed => self.after_closing(round, addressed, client, &body).await.map(|()| Taken::Again),
+            Admitted::Closed => self.after_closing(round, addressed, client, &body, &view).await.map(|()| Taken::Again),
         }
     }
 
-    /// After closing: the same digest 204, another 409, no row 410.
+    /// After closing: the same digest 204, another that the client signed 409, else 410.
     async fn after_closing(
         &self,
         round: RoundId,
         phase: PhaseKind,
         client: ClientId,
         body: &[u8],
+        view: &View,
     ) -> Result<(), RoundError> {
         use sha2::{Digest as _, Sha256};
         match self.store.digest(round, phase, client).await? {
             Some(digest) if digest.0 == <[u8; 32]>::from(Sha256::digest(body)) => Ok(()),
-            Some(_) => {
-                let view = self.view(round).await?;
-                self.keep_evidence(&view, phase, client, None, body).await?;
+            Some(_) if server::is_signed_by(&view.facts, view.phase.assembly(), phase, client, body) => {
+                self.keep_evidence(view, phase, client, None, body).await?;
                 Err(RoundError::OtherBytes { rule: other_bytes_rule(phase) })
             }
-            None => {
+            // Who did not sign it is not told whether somebody else's message came in time, R-35.
+            _ => {
                 let view = self.reload(round).await?;
                 Err(RoundError::Gone(view.gone().unwrap_or(Gone::PhaseClosed)))
             }
@@ -395,12 +420,24 @@ impl<S: Store> Rounds<S> {
 
     /// A round at its newest commit that this replica knows of.
     pub async fn view(&self, round: RoundId) -> Result<Arc<View>, RoundError> {
-        let floor = self.floor(round);
-        let cached = self.views.lock().expect("no panic holds this lock").get(&round).cloned();
-        match cached.filter(|view| view.version >= floor) {
+        let is_enough = |cached: &Cached| cached.view.version >= self.floor(round);
+        match self.cached(round, is_enough) {
             Some(view) => Ok(view),
-            None => self.reload(round).await,
+            None => self.load(round, is_enough).await,
         }
+    }
+
+    /// What is in memory, if it is enough.
+    fn cached(&self, round: RoundId, is_enough: impl Fn(&Cached) -> bool) -> Option<Arc<View>> {
+        let mut views = self.views.lock().expect("no panic holds this lock");
+        let cached = views.get_mut(&round).filter(|cached| is_enough(cached))?;
+        cached.used = self.step();
+        Some(cached.view.clone())
+    }
+
+    /// Orders what happens in this replica.
+    fn step(&self) -> u64 {
+        self.steps.fetch_add(1, Ordering::SeqCst)
     }
 
     fn floor(&self, round: RoundId) -> Version {
@@ -416,10 +453,25 @@ impl<S: Store> Rounds<S> {
 
     /// A round at its newest commit.
     pub(crate) async fn reload(&self, round: RoundId) -> Result<Arc<View>, RoundError> {
-        let loaded = self.store.load(round).await?.ok_or(RoundError::Unknown("round"))?;
-        let cached = self.views.lock().expect("no panic holds this lock").get(&round).cloned();
-        if let Some(view) = cached.filter(|view| view.version == loaded.version) {
+        let asked = self.step();
+        self.load(round, |cached| cached.begun > asked).await
+    }
+
+    /// Reads a round, unless another has read enough of it while this one waited for its turn: however many ask at once, few
+    /// read and decode.
+    async fn load(&self, round: RoundId, is_enough: impl Fn(&Cached) -> bool) -> Result<Arc<View>, RoundError> {
+        let _turn = self.loads.acquire().await.map_err(|_| RoundError::ShuttingDown)?;
+        if let Some(view) = self.cached(round, is_enough) {
             return Ok(view);
+        }
+        let begun = self.step();
+        let loaded = self.store.load(round).await?.ok_or(RoundError::Unknown("round"))?;
+        {
+            let mut views = self.views.lock().expect("no panic holds this lock");
+            if let Some(cached) = views.get_mut(&round).filter(|cached| cached.view.version == loaded.version) {
+                (cached.begun, cached.used) = (begun, self.step());
+                return Ok(cached.view.clone());
+            }
         }
         let damaged = |error: &dyn std::fmt::Display| StoreError::Damaged(format!("round {round}: {error}"));
         let header = Statement::decode(&loaded.header, labels::HEADER)
@@ -427,19 +479,23 @@ impl<S: Store> Rounds<S> {
             .map_err(|error| damaged(&error))?;
         let revoked = self.revoked(header.revocation_digest, &header.authority_key).await?;
         let facts = RoundFacts::new(header, revoked);
-        let phase = Phase::decode(&loaded.state, &facts).map_err(|error| damaged(&error))?;
+        // Keys of every member are decompressed: much for a thread that serves requests.
+        let state = loaded.state;
+        let decode =
+            move || Phase::decode(&state, &facts).map(|phase| (phase, facts)).map_err(|error| error.to_string());
+        let decoded = self.host.workers.run(decode).await.map_err(RoundError::Defect)?;
+        let (phase, facts) = decoded.map_err(|error| damaged(&error))?;
         let view = Arc::new(View { round, version: loaded.version, opened: loaded.opened, facts, phase });
         let mut views = self.views.lock().expect("no panic holds this lock");
         // A slow reader must not put an older view in the place of a newer one.
-        if views.get(&round).is_none_or(|cached| cached.version < view.version) {
-            views.insert(round, view.clone());
+        if views.get(&round).is_none_or(|cached| cached.view.version < view.version) {
+            views.insert(round, Cached { view: view.clone(), begun, used: self.step() });
         }
-        if views.len() > CACHED_ROUNDS
-            && let Some(over) =
-                views.iter().find(|(id, view)| **id != round && view.gone().is_some()).map(|(id, _)| *id)
-        {
-            views.remove(&over);
-            self.signed.lock().expect("no panic holds this lock").retain(|(id, _), _| *id != over);
+        if views.len() > CACHED_ROUNDS {
+            let over = views.iter().filter(|(id, cached)| **id != round && cached.view.gone().is_some());
+            if let Some(oldest) = over.min_by_key(|(_, cached)| cached.used).map(|(id, _)| *id) {
+                views.remove(&oldest);
+            }
         }
         Ok(view)
     }
@@ -529,18 +585,25 @@ impl<S: Store> Rounds<S> {
     /// A statement as served. R-30: only what was fixed and read back is signed; Ed25519 is deterministic, so every replica
     /// makes the same signature.
     pub async fn statement(&self, round: RoundId, kind: StatementKind) -> Result<Arc<Vec<u8>>, RoundError> {
-        if let Some(served) = self.signed.lock().expect("no panic holds this lock").get(&(round, kind)) {
-            return Ok(served.clone());
-        }
-        let (bytes, attachment) = self.store.statement(round, kind).await?.ok_or(RoundError::Unknown("statement"))?;
-        let mut served = self.sign(&bytes, kind)?;
-        served.extend_from_slice(&attachment);
-        let served = Arc::new(served);
-        // Kept as long as the round's view is, and no longer.
-        if self.views.lock().expect("no panic holds this lock").contains_key(&round) {
-            self.signed.lock().expect("no panic holds this lock").insert((round, kind), served.clone());
-        }
-        Ok(served)
+        let load = || async {
+            let Some((bytes, attachment)) = self.store.statement(round, kind).await? else { return Ok(None) };
+            let mut served = self.sign(&bytes, kind)?;
+            served.extend_from_slice(&attachment);
+            Ok(Some(served))
+        };
+        self.signed.get((round, kind), load).await?.ok_or(RoundError::Unknown("statement"))
+    }
+
+    /// A model's bytes.
+    pub async fn model(&self, digest: Digest) -> Result<Arc<Vec<u8>>, RoundError> {
+        let load = || async { Ok(self.store.model(digest).await?) };
+        self.models.get(digest, load).await?.ok_or(RoundError::Unknown("model"))
+    }
+
+    /// A revocation list's signed bytes.
+    pub async fn revocation_list(&self, digest: Digest) -> Result<Arc<Vec<u8>>, RoundError> {
+        let load = || async { Ok(self.store.revocations(digest).await?) };
+        self.published_lists.get(digest, load).await?.ok_or(RoundError::Unknown("revocation list"))
     }
 
     fn sign(&self, bytes: &[u8], kind: StatementKind) -> Result<Vec<u8>, RoundError> {
@@ -605,16 +668,18 @@ impl<S: Store> Rounds<S> {
         self.host.clock.now()
     }
 
-    /// Takes up the tasks that the store holds.
+    /// Takes up the tasks that the store holds. One that this program cannot read stands still, and holds up no other.
     async fn load_tasks(&self) -> Result<(), RoundError> {
         for row in self.store.tasks().await? {
             if self.tasks.lock().expect("no panic holds this lock").contains_key(&row.task) {
                 continue;
             }
-            let task = TaskFile::parse(&row.file)
-                .and_then(Task::new)
-                .map_err(|error| StoreError::Damaged(format!("task {}: {error}", row.task)))?;
-            self.tasks.lock().expect("no panic holds this lock").insert(row.task, Arc::new(task));
+            match TaskFile::parse(&row.file).and_then(Task::new) {
+                Ok(task) => {
+                    self.tasks.lock().expect("no panic holds this lock").insert(row.task, Arc::new(task));
+                }
+                Err(error) => tracing::error!(task = %row.task, %error, "a stored task file cannot be read"),
+            }
         }
         Ok(())
     }

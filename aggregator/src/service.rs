@@ -152,9 +152,10 @@ impl Service {
     /// Drains: no new messages, requests in flight are finished, waits end.
     pub async fn stop(self) {
         self.rounds.drain();
+        let end = tokio::time::Instant::now() + DRAIN_MAX;
         for task in self.running {
             let abort = task.abort_handle();
-            if tokio::time::timeout(DRAIN_MAX, task).await.is_err() {
+            if tokio::time::timeout_at(end, task).await.is_err() {
                 abort.abort();
             }
         }

@@ -15,14 +15,17 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{PUTS_MAX, READS_MAX};
+use super::READS_MAX;
 
 /// The line and headers of a request come within this time, or the connection is closed; a connection on which nothing is
 /// asked is closed after it, too.
 pub const HEADERS_TIME_MAX: Duration = Duration::from_secs(10);
-/// Connections at once, per address that is listened on. Every message and every read that may be under way has one, and as
-/// many again as are given to those who say nothing. More wait to be accepted.
-pub const CONNECTIONS_MAX: usize = PUTS_MAX + READS_MAX + 8_192;
+/// Connections at once, per address that is listened on: one for every read that may be waiting, and some for messages and for
+/// those who say nothing. More wait to be accepted.
+pub const CONNECTIONS_MAX: usize = READS_MAX + 8_704;
+
+/// Bytes of one connection that were received and not yet taken up: longer headers are refused before they end.
+const BUFFER_MAX: usize = 64 << 10;
 
 /// How long nothing is accepted after the system refused: most likely it has no file descriptors left.
 const REFUSED_PAUSE: Duration = Duration::from_millis(100);
@@ -46,7 +49,8 @@ impl Default for Limits {
 pub async fn serve(listener: TcpListener, router: Router, limits: Limits, drained: impl Future<Output = ()>) {
     let slots = Arc::new(Semaphore::new(limits.connections));
     let mut server = http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(limits.headers_time);
+    // Without a bound of its own each connection may hold 400 KiB of headers that never end.
+    server.timer(TokioTimer::new()).header_read_timeout(limits.headers_time).max_buf_size(BUFFER_MAX);
     let connections = GracefulShutdown::new();
     let mut drained = std::pin::pin!(drained);
     loop {

@@ -7,7 +7,7 @@ use axum::body::{Body, HttpBody, to_bytes};
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 
-use super::{App, Problem, wire};
+use super::{App, PUTS_KIB_MAX, Problem, REQUEST_MAX, problem, wire};
 use crate::round::{RoundError, Rounds};
 use crate::store::Store;
 
@@ -29,8 +29,9 @@ pub async fn put<S: Store>(
         let detail = "send the body as it is: content encodings other than identity are refused";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, None, detail));
     }
-    let _slot = app.puts.try_acquire().map_err(|_| RoundError::Busy)?;
     let limit = Rounds::<S>::body_limit(&view, phase);
+    let weight = u32::try_from(limit.div_ceil(1024)).unwrap_or(PUTS_KIB_MAX).min(PUTS_KIB_MAX);
+    let slot = app.puts.clone().try_acquire_many_owned(weight).map_err(|_| RoundError::Busy)?;
     let too_long = || {
         let detail = format!("a body of at most {limit} bytes was expected in this phase");
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, None, detail)
@@ -46,6 +47,14 @@ pub async fn put<S: Store>(
             return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, None, detail));
         }
     };
-    app.rounds.accept(round, phase, client, body.to_vec()).await?;
-    Ok(StatusCode::NO_CONTENT)
+    // A task of its own: who lies and hangs up is judged all the same, and the place is free when the work is done.
+    let judging = tokio::spawn(async move {
+        let _slot = slot;
+        tokio::time::timeout(REQUEST_MAX, app.rounds.accept(round, phase, client, body.into())).await
+    });
+    match judging.await {
+        Ok(Ok(taken)) => taken.map(|()| StatusCode::NO_CONTENT).map_err(Problem::from),
+        Ok(Err(_)) => Err(problem::too_slow()),
+        Err(_) => Err(problem::fault()),
+    }
 }

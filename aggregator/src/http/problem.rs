@@ -109,7 +109,20 @@ pub(super) async fn unknown_path() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, None, "there is no such path; docs/wire.md §8 lists them")
 }
 
-pub(super) fn panicked(_: Box<dyn std::any::Any + Send>) -> Response<Body> {
+pub(super) fn too_slow() -> Problem {
+    Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        None,
+        "the answer took too long; send the same bytes again after a moment",
+    )
+}
+
+/// Of a handler that panicked.
+pub(super) fn fault() -> Problem {
     tracing::error!("a handler panicked");
-    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, None, "a fault of the service; it was logged").into_response()
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, None, "a fault of the service; it was logged")
+}
+
+pub(super) fn panicked(_: Box<dyn std::any::Any + Send>) -> Response<Body> {
+    fault().into_response()
 }

@@ -3,6 +3,8 @@
 //! A read checks who asks, waits until what it wants is settled, and answers 200; 204 if it did not come in time; 410 if it
 //! never will.
 
+use std::sync::Arc;
+
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
@@ -20,6 +22,19 @@ use crate::store::Store;
 const LEAVES_MAX: usize = 512;
 
 type Answered = Result<Response, Problem>;
+
+/// Bytes that many answers share.
+struct Shared(Arc<Vec<u8>>);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+fn shared(bytes: Arc<Vec<u8>>) -> Response {
+    octets(Bytes::from_owner(Shared(bytes)))
+}
 
 fn octets(bytes: impl Into<Bytes>) -> Response {
     ([(header::CONTENT_TYPE, "application/octet-stream")], bytes.into()).into_response()
@@ -50,7 +65,8 @@ pub async fn newest_header<S: Store>(State(app): State<App<S>>, Path(task): Path
 /// `GET /v1/rounds/{round}/header`
 pub async fn header<S: Store>(State(app): State<App<S>>, Path(round): Path<String>) -> Answered {
     let round = wire::round(&round)?;
-    Ok(octets(app.rounds.statement(round, StatementKind::Header).await?.to_vec()))
+    let _slot = app.reads.try_acquire().map_err(|_| RoundError::Busy)?;
+    Ok(shared(app.rounds.statement(round, StatementKind::Header).await?))
 }
 
 /// `GET …/roster`: the signed statement, then ids and leaf digests.
@@ -85,7 +101,7 @@ async fn statement<S: Store>(
     let read = Read::start(&app, &round, &uri, &headers, &["wait"]).await?;
     match read.settled(after, kind == StatementKind::Result).await? {
         None => Ok(nothing_yet()),
-        Some(()) => Ok(octets(app.rounds.statement(read.round, kind).await?.to_vec())),
+        Some(()) => Ok(shared(app.rounds.statement(read.round, kind).await?)),
     }
 }
 
@@ -135,7 +151,7 @@ impl<'a, S: Store> Read<'a, S> {
     }
 
     /// The newest view, which has a roster.
-    async fn view(&self) -> Result<std::sync::Arc<View>, Problem> {
+    async fn view(&self) -> Result<Arc<View>, Problem> {
         Ok(self.app.rounds.view(self.round).await?)
     }
 
@@ -286,25 +302,27 @@ fn survivors_of(view: &View) -> Option<&veilsum_crypto::messages::Bitmap> {
 /// `GET /v1/models/{hash}`
 pub async fn model<S: Store>(State(app): State<App<S>>, Path(hash): Path<String>) -> Answered {
     let digest = Digest::from_hex(&hash).ok_or_else(|| Problem::unknown("model"))?;
-    let model = app.rounds.store().model(digest).await.map_err(RoundError::from)?;
-    model.map(octets).ok_or_else(|| Problem::unknown("model"))
+    let _slot = app.reads.try_acquire().map_err(|_| RoundError::Busy)?;
+    Ok(shared(app.rounds.model(digest).await?))
 }
 
 /// `GET /v1/revocations/{digest}`
 pub async fn revocations<S: Store>(State(app): State<App<S>>, Path(digest): Path<String>) -> Answered {
     let digest = Digest::from_hex(&digest).ok_or_else(|| Problem::unknown("revocation list"))?;
-    let list = app.rounds.store().revocations(digest).await.map_err(RoundError::from)?;
-    list.map(octets).ok_or_else(|| Problem::unknown("revocation list"))
+    let _slot = app.reads.try_acquire().map_err(|_| RoundError::Busy)?;
+    Ok(shared(app.rounds.revocation_list(digest).await?))
 }
 
 /// `GET /v1/log/checkpoint`
 pub async fn checkpoint<S: Store>(State(app): State<App<S>>) -> Answered {
+    let _slot = app.reads.try_acquire().map_err(|_| RoundError::Busy)?;
     Ok(app.rounds.checkpoint().await?.into_response())
 }
 
 /// `GET /v1/log/consistency?from=&to=`: count u8, then 32 bytes each.
 pub async fn consistency<S: Store>(State(app): State<App<S>>, uri: Uri) -> Answered {
     let query = wire::Query::new(&uri, &["from", "to"])?;
+    let _slot = app.reads.try_acquire().map_err(|_| RoundError::Busy)?;
     let path = app.rounds.log_growth(query.number("from")?, query.number("to")?).await?;
     let mut out = vec![u8::try_from(path.len()).expect("at most two nodes a level of a 64-level tree")];
     path.iter().for_each(|node| out.extend(node.0));

@@ -42,6 +42,10 @@ impl<S: Store> Rounds<S> {
                 return Err(RoundError::Gone(Gone::Erased));
             }
             self.add_messages(&mut export, round, assembly).await?;
+            // Retention may have begun while it was read: half an export would accuse whoever made it.
+            if !self.store.has_bodies(round).await? {
+                return Err(RoundError::Gone(Gone::Erased));
+            }
         }
         let (earlier, lapsed) = self.earlier_rounds(&view).await?;
         let entries = self.logged(&view, &salt, &export).await?;

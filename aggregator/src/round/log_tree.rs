@@ -15,6 +15,14 @@ use crate::store::{LogHead, Store, StoreError};
 impl<S: Store> Rounds<S> {
     /// Proof that the log of `from` leaves is the beginning of that of `to`. §9
     pub async fn log_growth(&self, from: u64, to: u64) -> Result<Vec<Digest>, RoundError> {
+        if from == 0 || from > to {
+            return Err(RoundError::Unknown("stretch of the log"));
+        }
+        // What is remembered was held against a head, and the log only grows: most who ask want what is known already.
+        let remembered = self.log_tree.lock().await.checked_path(from, to);
+        if let Some(path) = remembered {
+            return Ok(path);
+        }
         let size = self.store.log_head().await?.size;
         if from == 0 || from > to || to > size {
             return Err(RoundError::Unknown("stretch of the log"));
@@ -29,11 +37,11 @@ impl<S: Store> Rounds<S> {
         let head = self.store.log_head().await?;
         let new = self.store.log_leaves(tree.size(), head.size).await?;
         tree.extend(new);
-        if !tree.has(head.size, head.root) {
+        if !tree.check(head) {
             // Not the log that was remembered: a database was put in the place of another.
             *tree = LogTree::default();
             tree.extend(self.store.log_leaves(0, head.size).await?);
-            if !tree.has(head.size, head.root) {
+            if !tree.check(head) {
                 return Err(StoreError::Damaged("the log's leaves do not give its head".into()).into());
             }
         }
@@ -45,6 +53,8 @@ impl<S: Store> Rounds<S> {
 #[derive(Default)]
 pub(super) struct LogTree {
     levels: Vec<Vec<Digest>>,
+    /// The largest head that these leaves gave.
+    checked: u64,
 }
 
 impl LogTree {
@@ -71,6 +81,20 @@ impl LogTree {
                 _ => return,
             }
         }
+    }
+
+    /// Whether this head is known now.
+    fn check(&mut self, head: LogHead) -> bool {
+        let holds = self.has(head.size, head.root);
+        if holds {
+            self.checked = self.checked.max(head.size);
+        }
+        holds
+    }
+
+    /// The path, where all of it is known and was checked.
+    fn checked_path(&self, from: u64, to: u64) -> Option<Vec<Digest>> {
+        (to <= self.checked).then(|| self.consistency_path(from, to))
     }
 
     /// Whether the first `size` leaves are known and have this root.

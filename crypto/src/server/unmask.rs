@@ -3,6 +3,7 @@
 //! Before: `server/confirm.rs`. Next: the round is over. The other end: `client/unmask.rs`, then `client/verify.rs`.
 
 use alloc::{collections::BTreeMap, vec::Vec};
+use core::cell::OnceCell;
 
 use super::acknowledge::SharesOf;
 use super::confirm::Confirming;
@@ -112,6 +113,9 @@ impl Unmasking {
         let none = Shares::new();
         let mut weights = BTreeMap::new();
         let mut liars = BTreeMap::new();
+        // Read once, and only if somebody lied: it takes every share message of the round.
+        let dealt = OnceCell::new();
+        let dealt = || dealt.get_or_init(|| SharesOf::new(&received.shares, self.assembly.params().degree));
         // Everybody is tried, also after a failure: who lied is named in any case.
         let secrets: Vec<Option<(LeafIndex, ShareScalar)>> = self
             .core
@@ -119,13 +123,13 @@ impl Unmasking {
             .leaves()
             .map(|owner| {
                 let given = shares.get(&owner).unwrap_or(&none);
-                let secret = self.rebuild(owner, given, &mut weights).or_else(|| {
-                    self.rebuild(owner, &self.truthful(owner, given, received, &mut liars), &mut weights)
-                })?;
+                let secret = self
+                    .rebuild(owner, given, &mut weights)
+                    .or_else(|| self.rebuild(owner, &self.truthful(owner, given, dealt(), &mut liars), &mut weights))?;
                 Some((owner, secret))
             })
             .collect();
-        effects.extend(liars.into_iter().filter_map(|(liar, owner)| self.wrong_answer(received, liar, owner)));
+        effects.extend(liars.into_iter().filter_map(|(liar, owner)| self.wrong_answer(received, dealt(), liar, owner)));
         secrets.into_iter().collect()
     }
 
@@ -152,12 +156,11 @@ impl Unmasking {
         &self,
         owner: LeafIndex,
         shares: &Shares,
-        received: &Received,
+        dealt: &SharesOf<'_>,
         liars: &mut BTreeMap<LeafIndex, LeafIndex>,
     ) -> Shares {
         // Decoded once for all holders: points cost more than everything else here.
-        let dealt =
-            SharesOf::new(&received.shares, self.assembly.params().degree).of(self.assembly.roster().client(owner));
+        let dealt = dealt.of(self.assembly.roster().client(owner));
         let points: BTreeMap<LeafIndex, Point> = dealt
             .iter()
             .flat_map(|dealt| dealt.edges())
@@ -176,10 +179,15 @@ impl Unmasking {
     }
 
     /// Names a holder: its answer, what it had acknowledged, and the edge that `owner` had signed.
-    fn wrong_answer(&self, received: &Received, holder: LeafIndex, owner: LeafIndex) -> Option<Effect> {
+    fn wrong_answer(
+        &self,
+        received: &Received,
+        shares: &SharesOf<'_>,
+        holder: LeafIndex,
+        owner: LeafIndex,
+    ) -> Option<Effect> {
         let degree = self.assembly.params().degree;
         let (client, dealer) = (self.assembly.roster().client(holder), self.assembly.roster().client(owner));
-        let shares = SharesOf::new(&received.shares, degree);
         let acknowledgement = received.acknowledgements.get(&client)?;
         let reports = Acknowledgement::decode(acknowledgement, degree).ok()?;
         let dealers = reports.reported_on(&self.assembly.order().neighbours(holder));

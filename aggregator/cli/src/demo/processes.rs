@@ -122,6 +122,8 @@ impl Processes {
         };
         let mut verified = None;
         for (loss, mut client) in running {
+            // Waiting would close it, and whoever is not at its end yet would take that for the end of the demo.
+            let _line = client.stdin.take();
             let ended = tokio::time::timeout(ACCOUNT_MAX, client.wait()).await;
             ended.map_err(|_| anyhow!("client {} did not end with its round", loss.client))??;
             let folder = self.plan.client_folder(loss.client as u32);

@@ -10,7 +10,7 @@ use sqlx::{Any, AnyConnection, Row, Transaction};
 use veilsum_crypto::ids::Digest;
 use veilsum_crypto::primitives::merkle::{self, Frontier};
 
-use super::rows::{self, Columns, damaged, many};
+use super::rows::{self, Columns, ROWS_AT_ONCE, damaged, many};
 use super::{Failure, LogHead, SqlStore, StoreError, retrying};
 use crate::store::seen::SeenLog;
 
@@ -135,15 +135,17 @@ pub(super) async fn append(
         return Err(Failure::LostRace);
     }
     let text = "INSERT INTO log_entries (leaf, hash) VALUES {rows}";
-    many(
-        text,
-        Columns { shared: 0, own: 2 },
-        &leaves,
-        |query| query,
-        |query, (hash, leaf)| query.bind(*leaf).bind(hash.0.to_vec()),
-    )
-    .execute(&mut **tx)
-    .await?;
+    for chunk in leaves.chunks(ROWS_AT_ONCE) {
+        many(
+            text,
+            Columns { shared: 0, own: 2 },
+            chunk,
+            |query| query,
+            |query, (hash, leaf)| query.bind(*leaf).bind(hash.0.to_vec()),
+        )
+        .execute(&mut **tx)
+        .await?;
+    }
     Ok(())
 }
 
