@@ -51,7 +51,7 @@ pub struct Config {
     /// The admin API's token, 64 hexadecimal digits, made where there is none; default: `admin.token` in the data directory.
     #[serde(default)]
     pub admin_token_file: Option<PathBuf>,
-    /// How long rounds that are over keep digests and rosters, days.
+    /// How long rounds that are over keep digests and can be looked at, days. Rosters stay: they were signed.
     #[serde(default = "defaults::retention_days")]
     pub retention_days: u64,
     /// How long rounds that are over keep the messages that their export holds, days; at most `retention_days`.

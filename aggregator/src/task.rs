@@ -9,9 +9,9 @@ use veilsum_crypto::client::policy::round_charge_of;
 use veilsum_crypto::ids::{Digest, TaskId};
 use veilsum_crypto::math::ring::RingBits;
 use veilsum_crypto::params::{ParamsError, RosterParams, RoundParams, Windows};
+use veilsum_crypto::plan::{PlanError, ring_bits_of};
 use veilsum_crypto::privacy::accountant::{RdpCurve, RoundingBounds};
 use veilsum_crypto::privacy::budget::Budget;
-use veilsum_crypto::privacy::plan::{PlanError, ring_bits_of};
 use veilsum_crypto::statistics::{EstimateError, Query, QueryError, SumOf};
 
 mod goal;

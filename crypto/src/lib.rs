@@ -20,6 +20,7 @@ pub mod ids;
 pub mod math;
 pub mod messages;
 pub mod params;
+pub mod plan;
 pub mod primitives;
 pub mod privacy;
 pub mod rules;

@@ -19,7 +19,6 @@ pub mod empirical;
 pub mod gaussian;
 mod inversion;
 pub(crate) mod numeric;
-pub mod plan;
 pub mod skellam;
 pub mod skellam_gaussian;
 pub mod solver;

@@ -108,6 +108,7 @@ async fn a_rounds_view_says_what_became_of_it() {
         [
             "abandoned",
             "admitted",
+            "answer",
             "charge",
             "context",
             "core",

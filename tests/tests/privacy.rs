@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 use veilsum_aggregator::task::{Task, TaskFile};
-use veilsum_crypto::privacy::plan::epsilon_of_rounds;
+use veilsum_crypto::plan::epsilon_of_rounds;
 use verification::programs::*;
 
 fn run(arguments: &[&str]) -> Said {

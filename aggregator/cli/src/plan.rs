@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use veilsum_crypto::math::ring::RingBits;
 use veilsum_crypto::params::{MILLION, RosterParams, RoundParams, Windows};
-use veilsum_crypto::privacy::plan::{PlanError, TaskGoal, TaskPlan, epsilon_of_rounds, error_of_mean, tight_epsilon};
+use veilsum_crypto::plan::{PlanError, TaskGoal, TaskPlan, epsilon_of_rounds, error_of_mean, tight_epsilon};
 
 use crate::exit::Ends as _;
 use crate::output::{Output, table};

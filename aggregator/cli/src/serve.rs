@@ -174,10 +174,10 @@ pub fn tasks(config: &Config) -> Result<Vec<(TaskFile, Vec<u8>)>> {
         let file = TaskFile::parse(&text).with_context(|| format!("{}", entry.file.display()))?;
         let task = Task::new(file.clone()).with_context(|| format!("{}", entry.file.display()))?;
         let model = match &entry.model {
-            None => learn::zeros(file.model_len),
+            None => learn::first_model(&task),
             Some(path) => std::fs::read(path).with_context(|| format!("cannot read the model {}", path.display()))?,
         };
-        learn::from_bytes(&model, task.file.model_len)?;
+        learn::is_first_model(&task, &model).with_context(|| format!("{}", entry.file.display()))?;
         Ok((file, model))
     };
     config.tasks.iter().map(read).collect()

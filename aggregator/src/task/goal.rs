@@ -6,7 +6,7 @@
 
 use toml::{Table, Value};
 use veilsum_crypto::math::ring::RingBits;
-use veilsum_crypto::privacy::plan::TaskGoal;
+use veilsum_crypto::plan::TaskGoal;
 
 use super::query::completed;
 use super::{TaskError, TaskFile, check_ranges, params_without_ring};
@@ -77,7 +77,7 @@ fn width(value: &Value) -> Result<RingBits, TaskError> {
 #[cfg(test)]
 mod tests {
     use super::super::{FORMAT, Task, TaskFile};
-    use veilsum_crypto::privacy::plan::epsilon_of_rounds;
+    use veilsum_crypto::plan::epsilon_of_rounds;
 
     fn text(goal: &str) -> String {
         format!(

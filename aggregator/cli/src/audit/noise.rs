@@ -10,7 +10,7 @@ use clap::Args;
 use serde::Serialize;
 use veilsum_crypto::math::ring::RingBits;
 use veilsum_crypto::params::{RoundParams, Windows};
-use veilsum_crypto::privacy::plan::{TaskGoal, epsilon_of_rounds, tight_epsilon};
+use veilsum_crypto::plan::{TaskGoal, epsilon_of_rounds, tight_epsilon};
 
 use super::random::Random;
 use crate::exit::{Code, Ends as _};

@@ -1,6 +1,6 @@
 //! From a goal to the parameters of a task's rounds: the least noise and the best scale, as headers state them.
 //!
-//! [`super::solver`] sets the experiments of the papers, in real numbers. This sets rounds as the protocol has them: variances
+//! [`crate::privacy::solver`] sets the experiments of the papers, in real numbers. This sets rounds as the protocol has them: variances
 //! and norms are integers, epsilon is the figure that ledgers charge, the ring obeys the rule of §3.3 for every permitted
 //! roster, and noise is counted on the honest clients of the smallest permitted sum, §3.4.
 //!
@@ -11,14 +11,14 @@
 use libm::{exp, exp2, floor, log10, pow, sqrt};
 use thiserror::Error;
 
-use super::accountant::{RoundingBounds, default_orders};
-use super::numeric::least;
-use super::skellam_gaussian::skellam_privacy;
-use super::solver::{Account, Goal, Mechanism, SolverError};
 use crate::client::policy::round_charge_of;
 use crate::math::ring::RingBits;
 use crate::params::headroom::skellam_tail_is_heavier;
 use crate::params::{ParamsError, RoundParams};
+use crate::privacy::accountant::{RoundingBounds, default_orders};
+use crate::privacy::numeric::least;
+use crate::privacy::skellam_gaussian::skellam_privacy;
+use crate::privacy::solver::{Account, Goal, Mechanism, SolverError};
 
 /// How much more error than the least possible is accepted to save bits.
 pub const NEARLY_BEST: f64 = 1.01;
@@ -129,7 +129,7 @@ pub fn epsilon_of_rounds(params: &RoundParams, rounds: u32) -> f64 {
     round_charge_of(params).map_or(f64::INFINITY, |round| round.times(rounds).epsilon(params.dp_delta).epsilon)
 }
 
-/// The same by the tight account ([`super::skellam_gaussian`]); `None` for noise of a variance below 2.
+/// The same by the tight account ([`crate::privacy::skellam_gaussian`]); `None` for noise of a variance below 2.
 pub fn tight_epsilon(params: &RoundParams, rounds: u32) -> Option<f64> {
     let l2_bound = sqrt(params.max_squared_norm as f64).next_up();
     let round = skellam_privacy(l2_bound, params.total_variance as f64)?;
