@@ -141,6 +141,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn headers_larger_than_the_buffer_close_their_connection_before_they_end() {
+        let limits = Limits { connections: 8, headers_time: Duration::from_secs(600) };
+        let (address, _stop, _serving) = listening(limits).await;
+        let mut stream = connect(address).await;
+        stream.write_all(b"GET / HTTP/1.1\r\nx: ").await.expect("open");
+        let endless = async { while stream.write_all(&[b'x'; 16 << 10]).await.is_ok() {} };
+        tokio::time::timeout(Duration::from_secs(60), endless)
+            .await
+            .expect("it is closed, long before the time is over");
+    }
+
+    #[tokio::test]
     async fn connections_beyond_the_bound_wait_until_one_ends() {
         let limits = Limits { connections: 2, headers_time: Duration::from_millis(300) };
         let (address, _stop, _serving) = listening(limits).await;

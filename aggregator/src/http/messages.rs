@@ -47,7 +47,7 @@ pub async fn put<S: Store>(
             return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, None, detail));
         }
     };
-    // A task of its own: who lies and hangs up is judged all the same, and the place is free when the work is done.
+    // A task of its own: what was begun is ended though the sender hangs up, and the place is free only then.
     let judging = tokio::spawn(async move {
         let _slot = slot;
         tokio::time::timeout(REQUEST_MAX, app.rounds.accept(round, phase, client, body.into())).await
