@@ -68,7 +68,8 @@ impl Journal {
     }
 
     fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), DecodeError> {
-        for (count, bytes) in [("counters", 24), ("logs", 56), ("revocations", 56)] {
+        reader.take("form and identity", 4 + 1 + 16)?;
+        for (count, bytes) in [("counters", 40), ("logs", 56), ("revocations", 56)] {
             let len = reader.u32(count)? as usize * bytes;
             reader.take(count, len)?;
         }
