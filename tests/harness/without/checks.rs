@@ -213,6 +213,10 @@ macro_rules! checks {
 
         impl Checks {
             /// As the protocol says.
+            ///
+            /// Their addresses are taken here and nowhere else: the compiler may copy a function into whatever crate names it, and
+            /// then one decision would have two.
+            #[inline(never)]
             pub fn all() -> Self {
                 Self { $($rule: decide::$rule,)* }
             }
