@@ -11,7 +11,7 @@ use serde::Serialize;
 use veilsum_crypto::privacy::gaussian::sigma_for;
 use veilsum_crypto::privacy::solver::{Account, Goal, Mechanism};
 
-use super::experiment::{Cell, Measured, measure};
+use super::experiment::Measured;
 use super::random::Random;
 use super::tables::check::{Check, Malformed};
 use super::tables::csv::Table;
@@ -90,24 +90,14 @@ pub fn run(options: &Options, output: Output) -> Result<Option<Code>> {
 fn run_cell(id: &str, check: &mut Check<'_>, tight: bool, random: &mut Random) -> Result<Line, Malformed> {
     let orders = table_orders();
     let experiment = Experiment::read(check, &orders)?;
-    let Experiment { goal, ring, repeats, dim } = experiment;
+    let Experiment { goal, ring, .. } = experiment;
     let plan = experiment.solve()?;
-    let cell = |plan| Cell {
-        mechanism: goal.mechanism,
-        clients: goal.clients as u32,
-        dim,
-        padded_dim: goal.dim as usize,
-        clip_norm: goal.clip_norm,
-        bits: ring.bits,
-        plan,
-    };
-    let broken = |error: anyhow::Error| Malformed(format!("{error:#}"));
-    let measured = measure(&cell(plan), repeats, random).map_err(broken)?;
+    let measured = experiment.measure(plan, random)?;
     let planned = goal.mean_squared_error(&plan);
     let reference = Measured { mse: check.positive("mse_mean")?, standard_error: check.positive("mse_stderr")? };
     let tight = if tight && goal.mechanism == Mechanism::Skellam {
         let tight = Experiment { goal: Goal { account: Account::Gaussian, ..goal }, ..experiment };
-        Some(measure(&cell(tight.solve()?), repeats, random).map_err(broken)?.mse)
+        Some(tight.measure(tight.solve()?, random)?.mse)
     } else {
         None
     };

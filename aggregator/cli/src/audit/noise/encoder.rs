@@ -28,11 +28,6 @@ pub trait Encoder {
     /// A client's noise, drawn before its data are looked at.
     fn noise(&self, sampler: &Self::Sampler, client: u32, seed: NoiseSeed, len: usize) -> NoiseVector;
 
-    /// The bound that rounding keeps to.
-    fn max_squared_norm(&self, params: &RoundParams) -> u64 {
-        params.max_squared_norm
-    }
-
     /// Clip, scale, round, add the noise, reduce.
     fn encode(
         &self,
@@ -41,11 +36,8 @@ pub trait Encoder {
         noise: NoiseVector,
         random: &mut Random,
     ) -> Result<RingVector> {
-        let privacy = Privacy {
-            clip_norm: params.clip_norm,
-            scale: params.scale,
-            max_squared_norm: self.max_squared_norm(params),
-        };
+        let privacy =
+            Privacy { clip_norm: params.clip_norm, scale: params.scale, max_squared_norm: params.max_squared_norm };
         Ok(prepare(ModelUpdate::new(update)?, noise, &privacy, random)?.into_ring(params.ring_bits))
     }
 

@@ -50,6 +50,20 @@ impl<'a> Experiment<'a> {
     pub fn solve(&self) -> Result<Solution, Malformed> {
         Plan { goal: self.goal, ring: self.ring }.solve()
     }
+
+    /// Its error, with these parameters.
+    pub fn measure(&self, plan: Solution, random: &mut Random) -> Result<Measured, Malformed> {
+        let cell = Cell {
+            mechanism: self.goal.mechanism,
+            clients: self.goal.clients as u32,
+            dim: self.dim,
+            padded_dim: self.goal.dim as usize,
+            clip_norm: self.goal.clip_norm,
+            bits: self.ring.bits,
+            plan,
+        };
+        measure(&cell, self.repeats, random).map_err(|error| Malformed(format!("{error:#}")))
+    }
 }
 
 impl<'a> Plan<'a> {
@@ -105,19 +119,9 @@ pub fn mean_estimation_simulated(check: &mut Check<'_>) -> Result<(), Malformed>
     let orders = table_orders();
     let experiment = Experiment::read(check, &orders)?;
     let plan = check_parameters(check, &experiment)?;
-    let Experiment { goal, ring, repeats, dim } = experiment;
-    let cell = Cell {
-        mechanism: goal.mechanism,
-        clients: goal.clients as u32,
-        dim,
-        padded_dim: goal.dim as usize,
-        clip_norm: goal.clip_norm,
-        bits: ring.bits,
-        plan,
-    };
-    let measured = measure(&cell, repeats, &mut Random::new(None)).map_err(|error| Malformed(format!("{error:#}")))?;
+    let measured = experiment.measure(plan, &mut Random::new(None))?;
     let reference = Measured { mse: check.positive("mse_mean")?, standard_error: check.positive("mse_stderr")? };
-    let allowed = allowance(&measured, &reference, goal.mean_squared_error(&plan));
+    let allowed = allowance(&measured, &reference, experiment.goal.mean_squared_error(&plan));
     check.statistic("mse_mean", allowed, measured.mse)
 }
 
