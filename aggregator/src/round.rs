@@ -4,11 +4,10 @@
 //! do the same work at once. What is decided is decided in `veilsum_crypto::server`.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore, watch as signal};
+use tokio::sync::{Notify, watch as signal};
 use veilsum_crypto::ids::{ClientId, Digest, LeafIndex, RoundId, TaskId, Timestamp};
 use veilsum_crypto::messages::{Header, RevocationList};
 use veilsum_crypto::primitives::labels;
@@ -31,10 +30,12 @@ pub mod overview;
 mod pulse;
 mod revocations;
 mod served;
+mod views;
 mod watch;
 
 use pulse::Pulse;
 use served::Shelf;
+use views::Views;
 
 pub use watch::{charge_bytes, charge_from_bytes, epsilon_spent, run};
 
@@ -188,12 +189,7 @@ pub struct Rounds<S> {
     keys: ServiceKeys,
     host: Host,
     tasks: Mutex<BTreeMap<TaskId, Arc<Task>>>,
-    views: Mutex<BTreeMap<RoundId, Cached>>,
-    /// Views that are being read and decoded.
-    loads: Semaphore,
-    steps: AtomicU64,
-    /// The newest commit of a round that this replica knows of: a view that was read before it is never served after it.
-    floors: Mutex<BTreeMap<RoundId, Version>>,
+    views: Views,
     signed: Shelf<(RoundId, StatementKind)>,
     models: Shelf<Digest>,
     published_lists: Shelf<Digest>,
@@ -221,21 +217,6 @@ struct Newest {
 /// Bytes of statements, of models, and of lists, each, that stay in memory though nobody reads them.
 const KEPT_BYTES: usize = 64 << 20;
 
-/// A view in memory.
-struct Cached {
-    view: Arc<View>,
-    /// The step at which reading it began: it is no older than that.
-    begun: u64,
-    /// The step at which somebody last wanted it.
-    used: u64,
-}
-
-/// Views that are read and decoded at once.
-const LOADS_MAX: usize = 2;
-
-/// How many rounds that are over stay in the caches.
-const CACHED_ROUNDS: usize = 64;
-
 impl<S: Store> Rounds<S> {
     /// Over a store that is ready.
     pub fn new(store: Arc<S>, keys: ServiceKeys, host: Host) -> Arc<Self> {
@@ -245,10 +226,7 @@ impl<S: Store> Rounds<S> {
             keys,
             host,
             tasks: Mutex::default(),
-            views: Mutex::default(),
-            loads: Semaphore::new(LOADS_MAX),
-            steps: AtomicU64::default(),
-            floors: Mutex::default(),
+            views: Views::new(),
             signed: Shelf::new(KEPT_BYTES),
             models: Shelf::new(KEPT_BYTES),
             published_lists: Shelf::new(KEPT_BYTES),
@@ -365,7 +343,7 @@ impl<S: Store> Rounds<S> {
                 Err(RoundError::OtherBytes { rule: other_bytes_rule(addressed) })
             }
             Admitted::KeyTaken => Err(RoundError::KeyTaken),
-            Admitted::Closed => self.after_closing(round, addressed, client, &body, &view).await.map(|()| Taken::Again),
+            Admitted::Closed => self.after_closing(round, addressed, client, &body).await.map(|()| Taken::Again),
         }
     }
 
@@ -376,13 +354,13 @@ impl<S: Store> Rounds<S> {
         phase: PhaseKind,
         client: ClientId,
         body: &[u8],
-        view: &View,
     ) -> Result<(), RoundError> {
         use sha2::{Digest as _, Sha256};
         match self.store.digest(round, phase, client).await? {
             Some(digest) if digest.0 == <[u8; 32]>::from(Sha256::digest(body)) => Ok(()),
             Some(_) => {
-                self.keep_evidence(view, phase, client, None, body).await?;
+                let view = self.view(round).await?;
+                self.keep_evidence(&view, phase, client, None, body).await?;
                 Err(RoundError::OtherBytes { rule: other_bytes_rule(phase) })
             }
             None => {
@@ -415,88 +393,6 @@ impl<S: Store> Rounds<S> {
             self.store.fault(view.round, phase, client, rule, &evidence).await?;
         }
         Ok(())
-    }
-
-    /// A round at its newest commit that this replica knows of.
-    pub async fn view(&self, round: RoundId) -> Result<Arc<View>, RoundError> {
-        let is_enough = |cached: &Cached| cached.view.version >= self.floor(round);
-        match self.cached(round, is_enough) {
-            Some(view) => Ok(view),
-            None => self.load(round, is_enough).await,
-        }
-    }
-
-    /// What is in memory, if it is enough.
-    fn cached(&self, round: RoundId, is_enough: impl Fn(&Cached) -> bool) -> Option<Arc<View>> {
-        let mut views = self.views.lock().expect("no panic holds this lock");
-        let cached = views.get_mut(&round).filter(|cached| is_enough(cached))?;
-        cached.used = self.step();
-        Some(cached.view.clone())
-    }
-
-    /// Orders what happens in this replica.
-    fn step(&self) -> u64 {
-        self.steps.fetch_add(1, Ordering::SeqCst)
-    }
-
-    fn floor(&self, round: RoundId) -> Version {
-        self.floors.lock().expect("no panic holds this lock").get(&round).copied().unwrap_or(Version(0))
-    }
-
-    /// Notes that a round has come at least so far.
-    fn raise_floor(&self, round: RoundId, version: Version) {
-        let mut floors = self.floors.lock().expect("no panic holds this lock");
-        let floor = floors.entry(round).or_insert(version);
-        *floor = version.max(*floor);
-    }
-
-    /// A round at its newest commit.
-    pub(crate) async fn reload(&self, round: RoundId) -> Result<Arc<View>, RoundError> {
-        let asked = self.step();
-        self.load(round, |cached| cached.begun > asked).await
-    }
-
-    /// Reads a round, unless another has read enough of it while this one waited for its turn: however many ask at once, few
-    /// read and decode.
-    async fn load(&self, round: RoundId, is_enough: impl Fn(&Cached) -> bool) -> Result<Arc<View>, RoundError> {
-        let _turn = self.loads.acquire().await.map_err(|_| RoundError::ShuttingDown)?;
-        if let Some(view) = self.cached(round, is_enough) {
-            return Ok(view);
-        }
-        let begun = self.step();
-        let loaded = self.store.load(round).await?.ok_or(RoundError::Unknown("round"))?;
-        {
-            let mut views = self.views.lock().expect("no panic holds this lock");
-            if let Some(cached) = views.get_mut(&round).filter(|cached| cached.view.version == loaded.version) {
-                (cached.begun, cached.used) = (begun, self.step());
-                return Ok(cached.view.clone());
-            }
-        }
-        let damaged = |error: &dyn std::fmt::Display| StoreError::Damaged(format!("round {round}: {error}"));
-        let header = Statement::decode(&loaded.header, labels::HEADER)
-            .and_then(|statement| Header::from_statement(&statement))
-            .map_err(|error| damaged(&error))?;
-        let revoked = self.revoked(header.revocation_digest, &header.authority_key).await?;
-        let facts = RoundFacts::new(header, revoked);
-        // Keys of every member are decompressed: much for a thread that serves requests.
-        let state = loaded.state;
-        let decode =
-            move || Phase::decode(&state, &facts).map(|phase| (phase, facts)).map_err(|error| error.to_string());
-        let decoded = self.host.workers.run(decode).await.map_err(RoundError::Defect)?;
-        let (phase, facts) = decoded.map_err(|error| damaged(&error))?;
-        let view = Arc::new(View { round, version: loaded.version, opened: loaded.opened, facts, phase });
-        let mut views = self.views.lock().expect("no panic holds this lock");
-        // A slow reader must not put an older view in the place of a newer one.
-        if views.get(&round).is_none_or(|cached| cached.view.version < view.version) {
-            views.insert(round, Cached { view: view.clone(), begun, used: self.step() });
-        }
-        if views.len() > CACHED_ROUNDS {
-            let over = views.iter().filter(|(id, cached)| **id != round && cached.view.gone().is_some());
-            if let Some(oldest) = over.min_by_key(|(_, cached)| cached.used).map(|(id, _)| *id) {
-                views.remove(&oldest);
-            }
-        }
-        Ok(view)
     }
 
     /// Waits until `ready` finds something in the newest view of a round, at most `wait`.

@@ -3,7 +3,7 @@
 //! In: a closing that is due. Out: whether this replica does it. The watch loop asks; nothing that must be right depends on
 //! the answer. No two clocks are compared: a lease that gave no sign of life while *this* replica waited may be taken.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -45,8 +45,8 @@ impl Leases {
     }
 
     /// Forgets rounds that are over.
-    pub(super) fn retain(&mut self, standing: &BTreeSet<RoundId>) {
-        self.elsewhere.retain(|round, _| standing.contains(round));
+    pub(super) fn retain(&mut self, standing: &BTreeMap<RoundId, Version>) {
+        self.elsewhere.retain(|round, _| standing.contains_key(round));
     }
 
     /// Whether the closing that begins from `version` is this replica's now, and how often it was begun.

@@ -59,7 +59,7 @@ impl<S: Store> Rounds<S> {
             // Another replica may have committed, or ended a round: who waits looks again.
             self.raise_floors(known, &now);
             self.commits.beat();
-            leases.retain(&now.keys().copied().collect());
+            leases.retain(&now);
             *known = now;
         }
         for stand in &standing {
@@ -109,17 +109,6 @@ impl<S: Store> Rounds<S> {
             done = self.advance(&view) => done,
             never = lease::keep(&*self.store, view.round, view.version, leases.holder()) => match never {},
         }
-    }
-
-    /// Every commit adds one to a round's version; a round that stands no more was ended by a commit.
-    fn raise_floors(&self, known: &BTreeMap<RoundId, Version>, now: &BTreeMap<RoundId, Version>) {
-        now.iter().for_each(|(round, version)| self.raise_floor(*round, *version));
-        for (round, version) in known.iter().filter(|(round, _)| !now.contains_key(round)) {
-            self.raise_floor(*round, Version(version.0 + 1));
-        }
-        let views = self.views.lock().expect("no panic holds this lock");
-        let mut floors = self.floors.lock().expect("no panic holds this lock");
-        floors.retain(|round, _| now.contains_key(round) || views.contains_key(round));
     }
 
     pub(super) async fn invited(&self, stand: &Standing) -> Result<u32, RoundError> {
