@@ -60,7 +60,7 @@ async fn in_time(request: Request, next: Next) -> Response {
     }
 }
 
-/// Paths hold ids, digests, numbers and names of tasks: nothing that would be escaped.
+/// Paths hold ids and digests in hexadecimal, and words of ours: nothing that would be escaped.
 async fn plain_path(request: Request, next: Next) -> Response {
     if request.uri().path().contains('%') {
         return problem::unknown_path().await.into_response();

@@ -173,6 +173,7 @@ async fn messages_for_another_phase_client_round_or_path_are_turned_away() {
         &format!("/v1/tasks/{}/header", "00".repeat(16)),
         &format!("/v1/models/{}", "00".repeat(32)),
         "/v1/models/zz",
+        "/v1/models/%ff",
         &format!("/v1/revocations/{}", "00".repeat(32)),
         "/v1/log/consistency?from=0&to=1",
         "/v1/log/consistency?from=1&to=9999",

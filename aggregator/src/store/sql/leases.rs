@@ -1,6 +1,6 @@
 //! Who computes a closing, where several replicas could. §8; docs/decisions/0021-leases-without-clocks.md
 //!
-//! One statement, and one row that is written: the lease's own. A commit does not look at it.
+//! One statement decides, and one row is written: the lease's own. A commit does not look at it.
 
 use sqlx::Row;
 use veilsum_crypto::ids::RoundId;
